@@ -8,8 +8,8 @@ type Bucket struct {
 	// Version orders schemas: Define with a higher version replaces the schema.
 	Version int `json:"version"`
 
-	// Indexes by top-level JSON field. A record without the field, or with null, is simply not in that index; a value of another type refuses the
-	// put with [ErrInvalid].
+	// Indexes by top-level JSON field, one to a field, 64 at most. A field's name is 1 to 63 characters of a-z, A-Z, 0-9, '_' and '-'.
+	// A record without the field, or with null, is simply not in that index; a value of another type refuses the put with [ErrInvalid].
 	Indexes []Index `json:"indexes,omitempty"`
 
 	// Watched keeps a log of changes for [Store.Watch].

@@ -17,7 +17,7 @@ var (
 	ErrInvalid       = errors.New("metastore: invalid argument")
 	ErrPositionGone  = errors.New("metastore: change log no longer reaches back to the position")
 	ErrUnavailable   = errors.New("metastore: store cannot be reached") // a retry later may succeed
-	ErrReadOnly      = errors.New("metastore: partition is read-only while it moves")
+	ErrReadOnly      = errors.New("metastore: partition is read-only while it moves") // a retry in a moment will succeed
 	ErrClosed        = errors.New("metastore: store is closed")
 )
 
@@ -36,3 +36,18 @@ func (e *ConditionError) Error() string {
 
 // Is makes the error match [ErrConflict].
 func (e *ConditionError) Is(target error) bool { return target == ErrConflict }
+
+// A UniqueError says which unique field of which operation's record was taken. It is [ErrNotUnique].
+type UniqueError struct {
+	Op     int // index in the batch; -1 for Reindex
+	Bucket string
+	Field  string
+	Key    Key // the record that was refused
+}
+
+func (e *UniqueError) Error() string {
+	return fmt.Sprintf("metastore: operation %d on %s %q/%q: value of unique field %s is taken", e.Op, e.Bucket, e.Key.Partition, e.Key.Name, e.Field)
+}
+
+// Is makes the error match [ErrNotUnique].
+func (e *UniqueError) Is(target error) bool { return target == ErrNotUnique }

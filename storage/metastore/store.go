@@ -31,7 +31,8 @@ import (
 // Values passed in are not kept after a method returns and values handed out belong to the caller.
 type Store interface {
 	// Define creates a bucket, or changes its schema when b.Version is higher than the stored one. The same schema
-	// again is no change; a lower version is [ErrBucketVersion]. An index that is new to a bucket with records is unusable in queries
+	// again is no change; a lower version is [ErrBucketVersion], and another schema under the stored version [ErrInvalid].
+	// An index that is new to a bucket with records, or whose type changed, answers no query
 	// ([ErrNotIndexed]) until Reindex has reported nothing left.
 	Define(ctx context.Context, b Bucket) error
 
@@ -41,8 +42,9 @@ type Store interface {
 	// Drop removes a bucket with its records, counters and changes. A bucket that is not there is no error.
 	Drop(ctx context.Context, bucket string) error
 
-	// Reindex brings up to n records of the bucket to its newest schema and returns how many are left.
-	// It may be interrupted and repeated at will.
+	// Reindex brings up to n records of the bucket to its newest schema and returns about how many are left; 0 means
+	// exactly none. It may be interrupted and repeated at will. A stored value that does not fit a new index is left out of it. One
+	// that is not unique where it has to be is [ErrNotUnique]: mend the record, then go on.
 	Reindex(ctx context.Context, bucket string, n int) (left int, err error)
 
 	// Get returns the record, or [ErrNotFound].
@@ -65,8 +67,9 @@ type Store interface {
 
 	// Watch yields the changes of the named buckets after a position, then waits for more, until ctx ends (its error is then the last
 	// element). Every change of a watched bucket is followed by at least one notice for its key: notices of the same key may be merged, and the
-	// order is that of commits for one partition. If the log no longer reaches back to the position the error is
+	// order is that of commits for one key. If the log no longer reaches back to the position the error is
 	// [ErrPositionGone]: take Position, list, then watch from there. Only buckets defined with Watched may be named.
+	// The changes of one batch to different keys may come apart, and keys changed at the same time in either order.
 	Watch(ctx context.Context, after Position, buckets ...string) iter.Seq2[Change, error]
 
 	// Colocated reports whether one batch may touch all these partitions.
@@ -92,6 +95,12 @@ const MaxValue = 1 << 20
 
 // MaxBatchOps is the greatest number of operations in one batch.
 const MaxBatchOps = 10000
+
+// MaxIndexed is the greatest length of a string in an index, in bytes; a longer one refuses the put with [ErrInvalid].
+const MaxIndexed = 1 << 10
+
+// MaxElements is the greatest number of elements of an indexed array.
+const MaxElements = 4096
 
 // A Record is one stored value.
 type Record struct {
@@ -149,6 +158,10 @@ type CheckCounter struct {
 
 // UpdateMany sets top-level fields in every record that the query selects, at most Query.Limit of them
 // (1,000 if 0, 10,000 at most); a nil value removes the field. Query must be answerable by an index or name a partition.
+//
+// UpdateMany and DeleteMany select from the state before the batch, leaving out the keys that another operation of the batch
+// writes: those named in a Put or Delete, and those that an earlier UpdateMany or DeleteMany has selected. Both hold up all other commits to
+// the bucket while they run, so keep their limits small.
 type UpdateMany struct {
 	Bucket string
 	Query  Query
@@ -246,7 +259,7 @@ type Query struct {
 	// Filter selects records; nil selects all. It is applied before Limit.
 	Filter Filter
 
-	// OrderBy names an indexed field to sort by; "" is key order (partition, then name). Ties are in key order. Records without the
+	// OrderBy names an indexed field that is no array to sort by; "" is key order ([Key.Compare]). Ties are in key order. Records without the
 	// field are left out. With Partition the index must be [PerPartition] or global; without, it must be global.
 	OrderBy    string
 	Descending bool
