@@ -115,6 +115,8 @@ func (c *Client) serialize(req *smithyhttp.Request, op *operation) (*smithyhttp.
 		return nil, err
 	}
 	req.Method = op.method
+	// The stack's fresh request has no protocol version, without which net/http does not wait for 100-continue.
+	req.Proto, req.ProtoMajor, req.ProtoMinor = "HTTP/1.1", 1, 1
 	u := *c.endpoint
 	u.Path, u.RawPath = path, escape(path)
 	u.RawQuery = op.query.Encode()
