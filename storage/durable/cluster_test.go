@@ -10,16 +10,23 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"testing"
 
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/picker"
 	"github.com/mobulacloud/mobula/storage/storagetest"
 )
 
+// tb is what a cluster needs of a test, be it from testing or from rapid.
+type tb interface {
+	Helper()
+	Context() context.Context
+	Fatal(...any)
+	Errorf(string, ...any)
+}
+
 // cluster is a Store over nodes in memory, each behind a hook that can make its calls fail.
 type cluster struct {
-	t     testing.TB
+	t     tb
 	nodes map[string]*hooked
 	fleet *Static
 	store *Store
@@ -28,7 +35,7 @@ type cluster struct {
 	damaged []Damage
 }
 
-func newCluster(t testing.TB, n int, edit ...func(*Config)) *cluster {
+func newCluster(t tb, n int, edit ...func(*Config)) *cluster {
 	t.Helper()
 	c := &cluster{t: t, nodes: map[string]*hooked{}}
 	set := map[storage.Shark]storage.Node{}
