@@ -1,0 +1,200 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/runc/libcontainer/configs"
+	"github.com/opencontainers/runc/libcontainer/specconv"
+	"golang.org/x/sys/unix"
+
+	"github.com/mobulacloud/mobula/zones"
+)
+
+// kept are the capabilities of a zone's root over what is the zone's own; the user namespace makes them mean nothing elsewhere.
+var kept = []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
+	"CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_SETFCAP", "CAP_AUDIT_WRITE"}
+
+// keptMask is kept as bits by number.
+const keptMask = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID | 1<<unix.CAP_KILL |
+	1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETPCAP | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_NET_RAW |
+	1<<unix.CAP_SYS_CHROOT | 1<<unix.CAP_SETFCAP | 1<<unix.CAP_AUDIT_WRITE
+
+// whileStarting is what the in-zone init has on top until it has installed the filter, which is the first thing it does.
+const whileStarting = "CAP_SYS_ADMIN"
+
+// masked parts of /proc and /sys are empty inside, as they tell of or act on the host.
+var masked = []string{"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+	"/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/proc/interrupts", "/proc/sysrq-trigger", "/proc/kallsyms",
+	"/proc/kmsg", "/proc/config.gz", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup"}
+
+// readOnly parts of /proc can be looked at.
+var readOnly = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"}
+
+// rlimit is the limit wanted, or as near as this process may go: without CAP_SYS_RESOURCE no higher than its own.
+func rlimit(kind int, soft, hard uint64) configs.Rlimit {
+	if kind == unix.RLIMIT_NOFILE {
+		hard = min(hard, maxFiles())
+	}
+	var own unix.Rlimit
+	if !mayRaise() && unix.Getrlimit(kind, &own) == nil {
+		hard = min(hard, own.Max)
+	}
+	return configs.Rlimit{Type: kind, Soft: min(soft, hard), Hard: hard}
+}
+
+// mayRaise reports CAP_SYS_RESOURCE.
+var mayRaise = sync.OnceValue(func() bool {
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var d [2]unix.CapUserData
+	return unix.Capget(&h, &d[0]) == nil && d[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
+})
+
+// maxFiles is the most descriptors that the kernel lets a process have.
+var maxFiles = sync.OnceValue(func() uint64 {
+	b, _ := os.ReadFile("/proc/sys/fs/nr_open")
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		n = 65536
+	}
+	return n
+})
+
+// initDir is where the in-zone init and the libraries it needs are inside.
+const initDir = "/dev/.mobula"
+
+// config turns a machine into libcontainer's terms. rootfs is the root as prepared.
+func (d *Driver) config(m *zones.Machine, rootfs string) (*configs.Config, error) {
+	ids := []configs.IDMap{{ContainerID: 0, HostID: int64(m.IDs.First), Size: int64(m.IDs.Size)}}
+	caps := append([]string{whileStarting}, kept...)
+	c := &configs.Config{
+		Rootfs:          rootfs,
+		Readonlyfs:      m.Root.ReadOnly,
+		RootPropagation: unix.MS_PRIVATE | unix.MS_REC,
+		Hostname:        m.Hostname,
+		Domainname:      m.Domain,
+		Namespaces: configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC},
+			{Type: configs.NEWPID}, {Type: configs.NEWUSER}, {Type: configs.NEWNET, Path: m.NetNS}},
+		UIDMappings:   ids,
+		GIDMappings:   ids,
+		Capabilities:  &configs.Capabilities{Bounding: caps, Effective: caps, Permitted: caps},
+		MaskPaths:     masked,
+		ReadonlyPaths: readOnly,
+		Devices:       specconv.AllowedDevices,
+		Cgroups:       &cgroups.Cgroup{Path: path.Join(d.cfg.CgroupParent, m.ID), Resources: d.resources(m.Limits)},
+		Rlimits: []configs.Rlimit{
+			rlimit(unix.RLIMIT_NOFILE, 65536, 1<<20),
+			rlimit(unix.RLIMIT_CORE, 0, unix.RLIM_INFINITY),
+			// Process 1 lowers it for what it starts; nothing inside can raise it again.
+			rlimit(unix.RLIMIT_MEMLOCK, unix.RLIM_INFINITY, unix.RLIM_INFINITY),
+		},
+		Version: "1.3.0",
+	}
+	if c.Hostname == "" {
+		c.Hostname = m.ID
+	}
+	if c.Domainname == "" {
+		c.Domainname = "local"
+	}
+	if m.NetNS == "" {
+		c.Networks = []*configs.Network{{Type: "loopback"}}
+	}
+	for _, dev := range specconv.AllowedDevices {
+		rule := dev.Rule
+		c.Cgroups.Resources.Devices = append(c.Cgroups.Resources.Devices, &rule)
+	}
+	c.Mounts = d.mounts(m)
+	for i, mt := range m.Mounts {
+		cm, err := mount(m, mt)
+		if err != nil {
+			return nil, fmt.Errorf("mounts[%d]: %w", i, err)
+		}
+		if cm != nil {
+			c.Mounts = append(c.Mounts, cm)
+		}
+	}
+	return c, nil
+}
+
+const hardened = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+
+// mounts are those that every zone has.
+func (d *Driver) mounts(m *zones.Machine) []*configs.Mount {
+	list := []*configs.Mount{
+		{Device: "proc", Source: "proc", Destination: "/proc", Flags: hardened},
+		{Device: "tmpfs", Source: "tmpfs", Destination: "/dev", Flags: unix.MS_NOSUID | unix.MS_STRICTATIME, Data: "mode=755,size=1m"},
+		{Device: "devpts", Source: "devpts", Destination: "/dev/pts", Flags: unix.MS_NOSUID | unix.MS_NOEXEC,
+			Data: "newinstance,ptmxmode=0666,mode=0620" + ttyGroup(m.IDs)},
+		{Device: "tmpfs", Source: "shm", Destination: "/dev/shm", Flags: hardened, Data: "mode=1777" + shmSize(m.Limits)},
+		{Device: "mqueue", Source: "mqueue", Destination: "/dev/mqueue", Flags: hardened},
+		// The network namespace need not be the zone's, so sysfs cannot be mounted; what programs read of it is here.
+		{Device: "tmpfs", Source: "sys", Destination: "/sys", Flags: hardened | unix.MS_RDONLY, Data: "mode=755,size=64k"},
+		{Device: "bind", Source: "/sys/devices/system/cpu", Destination: "/sys/devices/system/cpu",
+			Flags: unix.MS_BIND | unix.MS_RDONLY | hardened},
+		{Device: "bind", Source: d.init.dir, Destination: initDir, Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV},
+	}
+	if s := m.Limits.TmpFS; s > 0 {
+		list = append(list, &configs.Mount{Device: "tmpfs", Source: "tmp", Destination: "/tmp",
+			Flags: unix.MS_NOSUID | unix.MS_NODEV, Data: "mode=1777,size=" + strconv.FormatInt(s, 10)})
+	}
+	return list
+}
+
+// ttyGroup is the usual group of terminals, if the zone has that many ids.
+func ttyGroup(r zones.IDRange) string {
+	if r.Size > 5 {
+		return ",gid=5"
+	}
+	return ""
+}
+
+func shmSize(l zones.Limits) string {
+	if l.Memory == 0 {
+		return ",size=64m"
+	}
+	return ",size=" + strconv.FormatInt(max(l.Memory/2, 1<<20), 10)
+}
+
+// mount is one of the caller's; nil for an optional one whose source is missing.
+func mount(m *zones.Machine, mt zones.Mount) (*configs.Mount, error) {
+	flags := unix.MS_NODEV
+	if mt.ReadOnly {
+		flags |= unix.MS_RDONLY
+	}
+	if mt.NoSUID {
+		flags |= unix.MS_NOSUID
+	}
+	if mt.NoExec {
+		flags |= unix.MS_NOEXEC
+	}
+	if mt.Type == zones.MountTmpfs {
+		mode := mt.Mode
+		if mode == 0 {
+			mode = 0o1777
+		}
+		data := fmt.Sprintf("mode=%o", mode)
+		if mt.Size > 0 {
+			data += ",size=" + strconv.FormatInt(mt.Size, 10)
+		}
+		return &configs.Mount{Device: "tmpfs", Source: "tmpfs", Destination: path.Clean(mt.Target), Flags: flags, Data: data}, nil
+	}
+	if _, err := os.Stat(mt.Source); err != nil {
+		if mt.Optional && os.IsNotExist(err) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	cm := &configs.Mount{Device: "bind", Source: mt.Source, Destination: path.Clean(mt.Target), Flags: flags | unix.MS_BIND | unix.MS_REC,
+		PropagationFlags: []int{unix.MS_PRIVATE | unix.MS_REC}}
+	if mt.Mapped {
+		ids := []configs.IDMap{{ContainerID: 0, HostID: int64(m.IDs.First), Size: int64(m.IDs.Size)}}
+		cm.Flags &^= unix.MS_REC // what is mounted below need not allow it
+		cm.IDMapping = &configs.MountIDMapping{UIDMappings: ids, GIDMappings: ids}
+	}
+	return cm, nil
+}

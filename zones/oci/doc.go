@@ -1,0 +1,20 @@
+// Package oci is the zone driver for OS containers (SmartOS's brands joyent, joyent-minimal and lx), run through libcontainer
+// inside the importing process, with no runtime binary to install.
+//
+// Start with [New] and hand the driver to zones/host, or call its zones.Driver methods yourself. A program that imports
+// this package re-executes itself to set a container up: package initialisation catches that before main, so
+// nothing need be called, but no package that main imports may do slow or visible work in its own initialisation.
+//
+// Each zone has user, pid, mount, network, uts and ipc namespaces and control groups of its own. Its root is a private range
+// of ids that are nobody on the host; files keep their own numbers on disk and are shown through an id-mapped mount. A
+// short list of capabilities, a system-call filter that denies what is not listed, masked and read-only parts of /proc,
+// and a list of eight devices do the rest. Process 1 is a small init of ours (internal/zinit), or the image's own;
+// either way a server in the zone starts programs at the cost of a fork.
+//
+// What must outlive the process is below Config.StateDir and each machine's RunDir. Never share a StateDir between two drivers.
+//
+// Files: driver (verbs), start and config (from a Machine to a container), machine (its end), control, exec and console (the
+// in-zone init's other side), limits, usage, idmap, give, seccomp, reexec. Needs Linux, root and a C compiler to build.
+//
+// Stability: experimental.
+package oci

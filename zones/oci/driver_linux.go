@@ -1,0 +1,315 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/manager"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/mobulacloud/mobula/zones"
+)
+
+// Name is the driver's, in capabilities and handles.
+const Name = "oci"
+
+// Config is what a driver needs. Only StateDir has no default.
+type Config struct {
+	// StateDir is a private directory of this driver alone, made if absent. It should not outlive a boot of the host (below /run),
+	// but may.
+	StateDir string
+	// MountDir is where a zone's root is mounted while it starts; everybody must be able to pass through it. "/run/mobula-oci" when
+	// empty; several drivers may share it.
+	MountDir string
+	// CgroupParent is the control group that zones' groups are made in; "/mobula" when empty.
+	CgroupParent string
+	// StopGrace is what Stop waits when it is given 0; 60 s when zero, as vmadm does for OS zones.
+	StopGrace time.Duration
+	// Logger gets what nobody can be told by an error; nil discards.
+	Logger *slog.Logger
+}
+
+// Driver runs OS containers. It implements zones.Driver, Consoler, Giver, Resetter and Lister.
+type Driver struct {
+	cfg    Config
+	log    *slog.Logger
+	ctl    controllers
+	init   initFiles
+	userns userNamespaces
+
+	mu       sync.Mutex
+	machines map[string]*machine // nil while it is being started or destroyed
+	closed   bool
+	watchers sync.WaitGroup
+}
+
+var (
+	_ zones.Driver   = (*Driver)(nil)
+	_ zones.Consoler = (*Driver)(nil)
+	_ zones.Giver    = (*Driver)(nil)
+
+	_ zones.Lister = (*Driver)(nil)
+)
+
+// New checks the host and makes the driver. It starts nothing and disturbs no machine of an earlier process; Recover takes those over.
+// Without root it gives zones.ErrPermission.
+func New(cfg Config) (*Driver, error) {
+	if !filepath.IsAbs(cfg.StateDir) {
+		return nil, fmt.Errorf("%w: oci: StateDir must be an absolute path", zones.ErrInvalid)
+	}
+	if cfg.CgroupParent == "" {
+		cfg.CgroupParent = "/mobula"
+	}
+	if cfg.CgroupParent = path.Clean(cfg.CgroupParent); cfg.CgroupParent[0] != '/' || cfg.CgroupParent == "/" {
+		return nil, fmt.Errorf("%w: oci: CgroupParent must be below /", zones.ErrInvalid)
+	}
+	if cfg.MountDir == "" {
+		cfg.MountDir = "/run/mobula-oci"
+	}
+	if cfg.StopGrace <= 0 {
+		cfg.StopGrace = 60 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if os.Geteuid() != 0 {
+		return nil, fmt.Errorf("%w: OS containers need root to set up namespaces and control groups", zones.ErrPermission)
+	}
+	logrus.SetLevel(logrus.ErrorLevel) // libcontainer's own; its warnings are about files that this kernel lacks
+	for _, dir := range []string{"", "records", "containers", "init"} {
+		if err := os.MkdirAll(filepath.Join(cfg.StateDir, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("oci: %w", err)
+		}
+	}
+	if err := passable(cfg.MountDir); err != nil {
+		return nil, fmt.Errorf("oci: %w", err)
+	}
+	d := &Driver{cfg: cfg, log: cfg.Logger, ctl: probe(), machines: map[string]*machine{}}
+	var err error
+	if d.init, err = installInit(filepath.Join(cfg.StateDir, "init")); err != nil {
+		return nil, fmt.Errorf("oci: install the in-zone init: %w", err)
+	}
+	if _, err := filter(); err != nil {
+		return nil, fmt.Errorf("oci: %w", err)
+	}
+	return d, nil
+}
+
+// passable makes the directory, and reports one above it that others cannot pass through.
+func passable(dir string) error {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		return err
+	}
+	for ; dir != "/" && dir != "."; dir = filepath.Dir(dir) {
+		if st, err := os.Stat(dir); err != nil {
+			return err
+		} else if st.Mode()&0o001 == 0 {
+			return fmt.Errorf("%w: MountDir: nobody but its owner can pass through %s", zones.ErrInvalid, dir)
+		}
+	}
+	return nil
+}
+
+// Close lets go of everything the process holds. Machines run on; another driver on the same StateDir can recover them.
+func (d *Driver) Close() error {
+	d.mu.Lock()
+	d.closed = true
+	list := d.machines
+	d.machines = map[string]*machine{}
+	d.mu.Unlock()
+	for _, m := range list {
+		if m != nil {
+			m.release()
+		}
+	}
+	d.watchers.Wait()
+	d.userns.close()
+	return nil
+}
+
+// Capabilities implements zones.Driver.
+func (d *Driver) Capabilities() zones.Capabilities {
+	c := zones.Capabilities{
+		Name:   Name,
+		Brands: []zones.Brand{zones.BrandJoyent, zones.BrandMinimal, zones.BrandBuilder, zones.BrandLX},
+		Exec:   true, Console: true, Give: true, Reset: true, Survives: true,
+		Isolation: "userns",
+		Limits:    []string{"cpu_cap", "cpu_shares", "memory", "lwps", "locked_memory", "tmpfs"},
+		Missing:   d.ctl.missing,
+	}
+	if d.ctl.swap {
+		c.Limits = append(c.Limits, "swap")
+	}
+	if d.ctl.ioWeight {
+		c.Limits = append(c.Limits, "io_priority")
+	}
+	return c
+}
+
+// Status implements zones.Driver.
+func (d *Driver) Status(_ context.Context, id string) (zones.Status, error) {
+	m, err := d.find("status", id)
+	if err != nil {
+		return zones.Status{}, err
+	}
+	s := zones.Status{Phase: zones.PhaseRunning, PID: m.rec.PID, Started: m.rec.Started}
+	select {
+	case <-m.ended:
+		s.Phase, s.PID, s.Exit = zones.PhaseEnded, 0, m.exit
+	default:
+	}
+	return s, nil
+}
+
+// Wait implements zones.Driver.
+func (d *Driver) Wait(ctx context.Context, id string) (zones.ExitStatus, error) {
+	m, err := d.find("wait", id)
+	if err != nil {
+		return zones.ExitStatus{}, err
+	}
+	select {
+	case <-m.ended:
+		return m.exit, nil
+	default:
+	}
+	select {
+	case <-m.ended:
+		return m.exit, nil
+	case <-m.released:
+		return zones.ExitStatus{}, zones.OpError("wait", id, zones.ErrClosed)
+	case <-ctx.Done():
+		return zones.ExitStatus{}, zones.OpError("wait", id, context.Cause(ctx))
+	}
+}
+
+// Signal implements zones.Driver.
+func (d *Driver) Signal(_ context.Context, id string, sig zones.Signal) error {
+	m, err := d.running("signal", id)
+	if err != nil {
+		return err
+	}
+	n := sig.Number()
+	if n == 0 {
+		return zones.OpError("signal", id, fmt.Errorf("%w: signal %q", zones.ErrInvalid, sig))
+	}
+	return zones.OpError("signal", id, m.signal(unix.Signal(n)))
+}
+
+// Stop implements zones.Driver.
+func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
+	m, err := d.find("stop", id)
+	if err != nil {
+		return err
+	}
+	if grace <= 0 {
+		grace = d.cfg.StopGrace
+	}
+	sig := unix.SIGTERM
+	if m.rec.Own { // ours takes SIGTERM and passes the stop signal on itself
+		if n := m.rec.StopSignal.Number(); n != 0 {
+			sig = unix.Signal(n)
+		}
+	}
+	if err := m.signal(sig); err != nil && !errors.Is(err, zones.ErrNotRunning) {
+		return zones.OpError("stop", id, err)
+	}
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case <-m.ended:
+		return nil
+	case <-m.released:
+		return zones.OpError("stop", id, zones.ErrClosed)
+	case <-ctx.Done():
+		return zones.OpError("stop", id, context.Cause(ctx))
+	case <-t.C:
+		return zones.OpError("stop", id, fmt.Errorf("%w: still running after %v", zones.ErrTimeout, grace))
+	}
+}
+
+// List implements zones.Lister.
+func (d *Driver) List(context.Context) ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(d.cfg.StateDir, "records"))
+	if err != nil {
+		return nil, zones.OpError("list", "", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if zones.ValidID(e.Name()) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// find gets a machine that runs or has ended.
+func (d *Driver) find(op, id string) (*machine, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m, known := d.machines[id]
+	switch {
+	case d.closed:
+		return nil, zones.OpError(op, id, zones.ErrClosed)
+	case m != nil:
+		return m, nil
+	case known:
+		return nil, zones.OpError(op, id, zones.ErrBusy)
+	}
+	return nil, zones.OpError(op, id, zones.ErrNotExist)
+}
+
+// running gets a machine that runs.
+func (d *Driver) running(op, id string) (*machine, error) {
+	m, err := d.find(op, id)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-m.ended:
+		return nil, zones.OpError(op, id, zones.ErrNotRunning)
+	default:
+		return m, nil
+	}
+}
+
+// claim takes the id for a start or an end, so that nothing else is done with it meanwhile.
+func (d *Driver) claim(op, id string, start bool) (*machine, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	m, known := d.machines[id]
+	switch {
+	case d.closed:
+		return nil, zones.OpError(op, id, zones.ErrClosed)
+	case known && m == nil:
+		return nil, zones.OpError(op, id, zones.ErrBusy)
+	case start && known:
+		return nil, zones.OpError(op, id, zones.ErrExist)
+	}
+	d.machines[id] = nil
+	return m, nil
+}
+
+// settle gives the id back: to m, or to nobody.
+func (d *Driver) settle(id string, m *machine) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if m != nil && !d.closed {
+		d.machines[id] = m
+	} else {
+		delete(d.machines, id)
+	}
+}
+
+// cgroup is the manager of a zone's control groups.
+func (d *Driver) cgroup(id string, paths map[string]string) (cgroups.Manager, error) {
+	return manager.NewWithPaths(&cgroups.Cgroup{Path: path.Join(d.cfg.CgroupParent, id), Resources: &cgroups.Resources{}}, paths)
+}

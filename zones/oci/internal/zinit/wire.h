@@ -1,0 +1,49 @@
+// What host and in-zone init say to each other, over a unix stream socket and, once at the start, a pipe. Numbers are in the
+// machine's own byte order, as both ends are one program on one machine. wire.go is the same for the host's side.
+#ifndef MOBULA_ZINIT_WIRE_H
+#define MOBULA_ZINIT_WIRE_H
+
+#include <stdint.h>
+
+#define ZINIT_VERSION 1
+#define ZINIT_ENV "_MOBULA_ZINIT"
+#define ZINIT_PAUSE_ENV "_MOBULA_PAUSE"
+#define ZINIT_MAX_BODY (4u << 20)
+
+// Inherited descriptors.
+enum { ZINIT_LISTEN_FD = 3, ZINIT_CONFIG_FD = 4 };
+
+// A message; a request may be followed by length bytes, and carry descriptors with its first byte.
+struct zmsg {
+	uint32_t type, a, b, length;
+};
+
+enum {
+	ZM_EXEC = 1,    // body: a program; descriptors: those streams that its flags name. → ZM_STARTED or ZM_FAILED, later ZM_EXITED
+	ZM_SIGNAL,      // a: number, to the program of this connection
+	ZM_CONSOLE,     // → ZM_OK, then the console's bytes both ways
+	ZM_SET_CONSOLE, // descriptor: the console's master → ZM_OK
+	ZM_RESIZE,      // a: rows, b: columns of the console → ZM_OK
+	ZM_KILL_ALL,    // every process but the server → ZM_OK
+	ZM_MAKE_FILE,   // body: path → ZM_OK with a descriptor, or ZM_FAILED
+	ZM_PING,        // → ZM_OK, a: process id
+
+	ZM_STARTED = 64, // a: process id; descriptor: the terminal's master, if one was asked for
+	ZM_FAILED,       // a: errno
+	ZM_EXITED,       // a: wait status
+	ZM_OK,
+};
+
+// Flags of a program: u32 flags, uid, gid, rows, cols; u64 memlock; text name, dir; u32 n and n groups; list argv; list envp.
+// Text is u32 length, bytes, zero. A list is u32 n and n texts.
+enum { ZP_TTY = 1, ZP_STDIN = 2, ZP_STDOUT = 4, ZP_STDERR = 8, ZP_NO_NEW_PRIVS = 16, ZP_RESTART = 32 };
+
+// Flags of the configuration: u32 version, flags; u64 capabilities; text filter (struct sock_filter's); u32 stop signal; u32 n and
+// n programs.
+enum {
+	ZC_MAIN = 1,         // the first program is the zone's: its end is the zone's
+	ZC_OWN = 2,          // the first program becomes process 1 itself
+	ZC_NO_NEW_PRIVS = 4,
+};
+
+#endif

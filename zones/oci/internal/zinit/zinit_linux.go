@@ -1,0 +1,5 @@
+package zinit
+
+// #cgo CFLAGS: -O2 -Wall
+// #include "wire.h"
+import "C"

@@ -1,0 +1,383 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/runc/libcontainer/utils"
+	"golang.org/x/sys/unix"
+
+	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/oci/internal/zinit"
+)
+
+// Start implements zones.Driver.
+func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, error) {
+	fail := func(err error) (zones.Handle, error) { return zones.Handle{}, zones.OpError("start", m.ID, err) }
+	if err := m.Check(); err != nil {
+		return fail(err)
+	}
+	switch {
+	case !d.Capabilities().Serves(m.Spec.Brand):
+		return fail(fmt.Errorf("%w: brand %s", zones.ErrNotSupported, m.Spec.Brand))
+	case m.Root.Path == "":
+		return fail(fmt.Errorf("%w: no root", zones.ErrInvalid))
+	case m.Limits.Swap > 0 && m.Limits.Memory == 0:
+		return fail(fmt.Errorf("%w: a swap limit needs a memory limit", zones.ErrInvalid))
+	}
+	if err := ctx.Err(); err != nil {
+		return fail(err)
+	}
+	if _, err := d.claim("start", m.ID, true); err != nil {
+		return zones.Handle{}, err
+	}
+	if _, err := os.Stat(d.recordPath(m.ID)); err == nil {
+		d.settle(m.ID, nil)
+		return fail(fmt.Errorf("%w: an earlier process left it; recover or destroy it", zones.ErrExist))
+	}
+	mach, err := d.start(ctx, &m)
+	if err == nil {
+		var h zones.Handle
+		if h, err = handle(mach.rec); err == nil {
+			d.settle(m.ID, mach)
+			return h, nil
+		}
+	}
+	if mach != nil {
+		d.end(mach)
+	}
+	err = errors.Join(err, d.remove(record{ID: m.ID, RunDir: m.RunDir}))
+	d.settle(m.ID, nil)
+	return fail(err)
+}
+
+// start does the work. Whatever it returns with an error, remove clears what there is.
+func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) {
+	rec := record{ID: m.ID, RunDir: m.RunDir, Boot: bootID(), IDs: m.IDs, Limits: m.Limits, Own: m.Init.Own, StopSignal: m.Init.StopSignal}
+	if err := d.save(rec); err != nil {
+		return nil, err
+	}
+	rootfs, err := d.showRoot(m)
+	if err != nil {
+		return nil, err
+	}
+	// The zone's own mount namespace keeps what it needs; the host's table gets it off at once.
+	defer func() { _ = d.hideRoot(m.ID) }()
+	if m.NetNS != "" {
+		if err := openPorts(m.NetNS); err != nil {
+			return nil, err
+		}
+	}
+	cfg, err := d.config(m, rootfs)
+	if err != nil {
+		return nil, err
+	}
+	container, err := libcontainer.Create(filepath.Join(d.cfg.StateDir, "containers"), m.ID, cfg)
+	if err != nil {
+		return nil, err
+	}
+	listener, err := listen(filepath.Join(m.RunDir, socketName))
+	if err != nil {
+		return nil, err
+	}
+	defer listener.Close()
+	told, err := tell(m)
+	if err != nil {
+		return nil, err
+	}
+	defer told.Close()
+	console, consoleEnd, err := utils.NewSockPair("console")
+	if err != nil {
+		return nil, err
+	}
+	defer console.Close()
+	defer consoleEnd.Close()
+
+	p := &libcontainer.Process{
+		Args: d.init.args, Env: []string{zinit.Env + "=1"}, Cwd: "/", Init: true,
+		ExtraFiles: []*os.File{listener, told}, ConsoleSocket: consoleEnd, ConsoleWidth: 80, ConsoleHeight: 24,
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := container.Run(p); err != nil {
+		return nil, err
+	}
+	rec.PID, err = p.Pid()
+	if err != nil {
+		return nil, err
+	}
+	rec.Start, rec.Started = startTime(rec.PID), time.Now()
+	state, err := container.State()
+	if err != nil {
+		return nil, err
+	}
+	rec.Cgroups = state.CgroupPaths
+	mach, err := d.hold(rec, func() { _, _ = p.Wait() })
+	if err != nil {
+		return nil, err
+	}
+	master, err := utils.RecvFile(console)
+	if err != nil {
+		return mach, fmt.Errorf("receive console: %w", err)
+	}
+	defer master.Close()
+	if err := mach.control(ctx, zinit.Header{Type: zinit.MsgSetConsole}, nil, master); err != nil {
+		return mach, fmt.Errorf("reach the in-zone init: %w", err)
+	}
+	return mach, d.save(rec)
+}
+
+// showRoot mounts the root below MountDir, with the zone's ids unless it has them. That is not done in place, as the zone's root has to
+// reach it by its path while it is set up, and a pool or RunDir is closed to it.
+func (d *Driver) showRoot(m *zones.Machine) (string, error) {
+	var tree *os.File
+	if m.Root.Mapped {
+		fd, err := unix.OpenTree(unix.AT_FDCWD, m.Root.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+		if err != nil {
+			return "", fmt.Errorf("clone root mount: %w", err)
+		}
+		tree = os.NewFile(uintptr(fd), m.Root.Path)
+		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}); err != nil {
+			tree.Close()
+			return "", fmt.Errorf("restrict root mount: %w", err)
+		}
+	} else {
+		var err error
+		if tree, err = d.userns.mappedClone(m.Root.Path, mapping{Inside: 0, Outside: m.IDs.First, Size: m.IDs.Size},
+			unix.MOUNT_ATTR_NODEV); err != nil {
+			return "", err
+		}
+	}
+	defer tree.Close()
+	dir := filepath.Join(d.cfg.MountDir, m.ID)
+	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", err
+	}
+	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return "", fmt.Errorf("mount root: %w", err)
+	}
+	return dir, nil
+}
+
+// hideRoot undoes showRoot, as often as it was done.
+func (d *Driver) hideRoot(id string) error {
+	dir := filepath.Join(d.cfg.MountDir, id)
+	for unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// openPorts lets everybody in the network namespace bind low ports and ping, as the zone's root has no power over a namespace that is
+// not its own.
+func openPorts(netns string) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and not unlocked: the thread ends with the goroutine
+		done <- func() error {
+			ns, err := os.Open(netns)
+			if err != nil {
+				return err
+			}
+			defer ns.Close()
+			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+				return fmt.Errorf("enter network namespace: %w", err)
+			}
+			if err := os.WriteFile("/proc/sys/net/ipv4/ip_unprivileged_port_start", []byte("0"), 0); err != nil {
+				return err
+			}
+			return os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 2147483647"), 0)
+		}()
+	}()
+	return <-done
+}
+
+// tell writes what process 1 is told into a file in memory.
+func tell(m *zones.Machine) (*os.File, error) {
+	prog, err := filter()
+	if err != nil {
+		return nil, err
+	}
+	c := zinit.Config{Capabilities: keptMask, Filter: prog, StopSignal: m.Init.StopSignal.Number()}
+	if c.StopSignal == 0 {
+		c.StopSignal = zones.SIGTERM.Number()
+	}
+	if m.NoNewPrivileges {
+		c.Flags |= zinit.ConfigNoNewPrivs
+	}
+	add := func(name string, args, env []string, dir string, u zones.User, flags uint32, tty bool) {
+		c.Programs = append(c.Programs, zinit.Program{Name: name, Args: args, Env: environment(env, u, tty), Dir: dir, UID: u.UID, GID: u.GID,
+			Groups: u.Groups, Flags: flags, Memlock: uint64(m.Limits.LockedMemory)})
+	}
+	if in := m.Init; len(in.Args) > 0 {
+		c.Flags |= zinit.ConfigMain
+		if in.Own {
+			c.Flags |= zinit.ConfigOwn
+		}
+		var flags uint32
+		if in.TTY {
+			flags |= zinit.FlagTTY
+		}
+		add("main", in.Args, in.Env, in.Dir, in.User, flags, in.TTY)
+	}
+	for _, s := range m.Init.Services {
+		var flags uint32
+		if s.Restart {
+			flags |= zinit.FlagRestart
+		}
+		add(s.Name, s.Args, s.Env, s.Dir, s.User, flags, false)
+	}
+	fd, err := unix.MemfdCreate("zinit", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "zinit configuration")
+	if _, err = f.Write(c.Append(nil)); err == nil {
+		_, err = f.Seek(0, 0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// environment adds what a program expects to find.
+func environment(env []string, u zones.User, tty bool) []string {
+	out := slices.Clone(env)
+	add := func(name, value string) {
+		if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, name+"=") }) {
+			out = append(out, name+"="+value)
+		}
+	}
+	add("PATH", defaultPath)
+	if u.UID == 0 {
+		add("HOME", "/root")
+	} else {
+		add("HOME", "/")
+	}
+	if tty {
+		add("TERM", "xterm")
+	}
+	return out
+}
+
+// Recover implements zones.Driver.
+func (d *Driver) Recover(ctx context.Context, h zones.Handle) error {
+	if h.Driver != Name || h.Version != recordVersion {
+		return zones.OpError("recover", h.ID, fmt.Errorf("%w: handle of driver %q version %d", zones.ErrNotSupported, h.Driver, h.Version))
+	}
+	rec, err := d.load(h.ID) // newer than the handle: limits change
+	if errors.Is(err, fs.ErrNotExist) {
+		return zones.OpError("recover", h.ID, zones.ErrNotExist)
+	}
+	if err != nil {
+		return zones.OpError("recover", h.ID, err)
+	}
+	if m, err := d.claim("recover", h.ID, false); err != nil {
+		return err
+	} else if m != nil {
+		d.settle(h.ID, m)
+		return nil
+	}
+	m, err := d.hold(rec, nil)
+	d.settle(h.ID, m)
+	return zones.OpError("recover", h.ID, err)
+}
+
+// Destroy implements zones.Driver.
+func (d *Driver) Destroy(_ context.Context, id string) error {
+	if !zones.ValidID(id) {
+		return zones.OpError("destroy", id, fmt.Errorf("%w: id", zones.ErrInvalid))
+	}
+	m, err := d.claim("destroy", id, false)
+	if err != nil {
+		return err
+	}
+	rec := record{ID: id}
+	if m != nil {
+		rec = m.rec
+		d.end(m)
+	} else if rec, err = d.load(id); errors.Is(err, fs.ErrNotExist) {
+		rec = record{ID: id}
+	} else if err != nil { // half written is not possible, so damaged: the id tells enough
+		d.log.Warn("unreadable record of a machine", "zone", id, "err", err)
+		rec = record{ID: id}
+	}
+	err = d.remove(rec)
+	d.settle(id, nil)
+	return zones.OpError("destroy", id, err)
+}
+
+// end kills a machine that this process holds and waits until it is gone.
+func (d *Driver) end(m *machine) {
+	_ = m.signal(unix.SIGKILL)
+	select {
+	case <-m.ended:
+	case <-m.released:
+	case <-time.After(30 * time.Second): // stuck in the kernel; remove says so
+	}
+	m.release()
+}
+
+// remove clears every trace of a machine, known or not. It may be repeated.
+func (d *Driver) remove(r record) error {
+	var errs []error
+	if r.PID > 0 && r.Boot == bootID() && r.Start != 0 && startTime(r.PID) == r.Start {
+		_ = unix.Kill(r.PID, unix.SIGKILL)
+	}
+	cg, err := d.cgroup(r.ID, r.Cgroups)
+	if err != nil {
+		return err
+	}
+	if cg.Exists() {
+		deadline := time.Now().Add(10 * time.Second)
+		for { // processes between fork and the death of their parent need more than one round
+			pids, err := cg.GetAllPids()
+			if err != nil || len(pids) == 0 {
+				break
+			}
+			for _, pid := range pids {
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("%w: %d processes cannot be killed", zones.ErrBusy, len(pids))
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	if err := cg.Destroy(); err != nil {
+		errs = append(errs, err)
+	}
+	if r.RunDir != "" {
+		if err := os.Remove(filepath.Join(r.RunDir, socketName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if err := d.hideRoot(r.ID); err != nil {
+		errs = append(errs, err)
+	}
+	if err := os.RemoveAll(filepath.Join(d.cfg.StateDir, "containers", r.ID)); err != nil {
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 { // the record last: until it is gone, this is done again
+		if err := os.Remove(d.recordPath(r.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
