@@ -192,6 +192,9 @@ func (p *Prepared) write(w Write) error {
 
 // Written reports whether the batch writes the key already.
 func (p *Prepared) Written(bucket string, key metastore.Key) bool {
+	if p.written == nil { // one operation is not worth a map
+		return len(p.Writes) == 1 && p.Writes[0].Key == key && p.Writes[0].Schema.Name == bucket
+	}
 	_, ok := p.written[bucketKey{bucket, key}]
 	return ok
 }
@@ -215,7 +218,7 @@ func (p *Prepared) many(i int, bucket string, q metastore.Query, set map[string]
 		p.partition(*q.Partition)
 	}
 	if p.written == nil {
-		p.written = map[bucketKey]struct{}{}
+		p.written = map[bucketKey]struct{}{} // it is the only operation, so nothing is written yet
 	}
 	p.Manys = append(p.Manys, Many{i, s, q, plan, set})
 	return nil

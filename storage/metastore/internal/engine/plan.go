@@ -322,3 +322,11 @@ func (p *Plan) orderValue(value []byte) (v []byte, ok bool) {
 	v, err := encodeJSON(nil, x.Type, raw)
 	return v, err == nil
 }
+
+// CheckStart checks From and After.
+func (p *Plan) CheckStart() error {
+	q := *p
+	q.Scans = append([]Scan(nil), p.Scans...)
+	_, err := q.start()
+	return err
+}

@@ -1,0 +1,20 @@
+package pebble
+
+import (
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/mobulacloud/mobula/storage/metastore"
+	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
+)
+
+func TestStore(t *testing.T) {
+	metastoretest.TestStore(t, func(t *testing.T) metastore.Store {
+		s, err := Open("store", Config{FS: vfs.NewMem()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	})
+}
