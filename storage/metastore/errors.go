@@ -16,7 +16,7 @@ var (
 	ErrCrossShard    = errors.New("metastore: batch spans shards")
 	ErrInvalid       = errors.New("metastore: invalid argument")
 	ErrPositionGone  = errors.New("metastore: change log no longer reaches back to the position")
-	ErrUnavailable   = errors.New("metastore: store cannot be reached") // a retry later may succeed
+	ErrUnavailable   = errors.New("metastore: store cannot be reached")               // a retry later may succeed
 	ErrReadOnly      = errors.New("metastore: partition is read-only while it moves") // a retry in a moment will succeed
 	ErrClosed        = errors.New("metastore: store is closed")
 )

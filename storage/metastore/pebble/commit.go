@@ -73,6 +73,7 @@ type commit struct {
 	seq   uint64 // in the change log; 0 if no watched bucket was changed
 
 	changes []change
+	zeros   [][]byte // counters that are there and zero
 	claimed map[string]metastore.Key // unique values that the batch gives to records, by uniqueKey
 	freed   map[string]struct{}      // unique values that the batch takes from records
 }
@@ -228,9 +229,12 @@ func (c *commit) check(p *engine.Prepared) ([]oldState, error) {
 		}
 	}
 	for _, b := range p.Bounds {
-		n, err := c.s.counter(of(b.Schema).ID, b.Key)
+		n, found, err := c.s.counter(of(b.Schema).ID, b.Key)
 		if err != nil {
 			return nil, err
+		}
+		if found && n == 0 {
+			c.zeros = append(c.zeros, counterKey(of(b.Schema).ID, b.Key))
 		}
 		if n < b.Min || n > b.Max {
 			refuse(&metastore.ConditionError{Op: b.Op, Bucket: b.Schema.Name, Key: b.Key, Got: fmt.Sprint(n)})
@@ -293,11 +297,25 @@ func (c *commit) write(p *engine.Prepared, olds []oldState, named int, result *m
 			c.changes = append(c.changes, change{b.ID, w.Key})
 		}
 	}
+	if err := c.dropCounters(); err != nil {
+		return err
+	}
 	for _, d := range p.Deltas {
 		if d.Delta == 0 {
 			continue
 		}
 		if err := c.batch.Merge(counterKey(of(d.Schema).ID, d.Key), addOperand(d.Delta), nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropCounters removes counters that a CheckCounter has found at zero, which is what becomes of a directory's when it is removed:
+// the check holds the counter's lock, so no Add can be lost. What the batch itself adds comes after.
+func (c *commit) dropCounters() error {
+	for _, key := range c.zeros {
+		if err := c.batch.Delete(key, nil); err != nil {
 			return err
 		}
 	}

@@ -61,19 +61,21 @@ func (s *Store) Counter(ctx context.Context, name string, key metastore.Key) (in
 	if err != nil {
 		return 0, err
 	}
-	return s.counter(b.ID, key)
+	n, _, err := s.counter(b.ID, key)
+	return n, err
 }
 
-func (s *Store) counter(id uint32, key metastore.Key) (int64, error) {
+func (s *Store) counter(id uint32, key metastore.Key) (n int64, found bool, err error) {
 	v, closer, err := s.db.Get(counterKey(id, key))
 	if errors.Is(err, lsm.ErrNotFound) {
-		return 0, nil
+		return 0, false, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read counter: %w", err)
+		return 0, false, fmt.Errorf("read counter: %w", err)
 	}
 	defer closer.Close()
-	return counterValue(v)
+	n, err = counterValue(v)
+	return n, true, err
 }
 
 // Find implements metastore.Store. Each page is read at one point in time.
