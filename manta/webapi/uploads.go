@@ -34,7 +34,7 @@ func uploadRoutes() []Route {
 	for _, method := range []string{"GET", "HEAD", "PUT", "POST", "DELETE"} {
 		title := method[:1] + strings.ToLower(method[1:])
 		for _, pattern := range []string{redirect, redirect + "/:part"} {
-			routes = append(routes, Route{Name: title + "UploadRedirect", Method: method, Pattern: pattern, Handle: redirectUpload})
+			routes = append(routes, Route{Name: title + "UploadRedirect", Method: method, Pattern: pattern, Action: "getupload", Handle: redirectUpload})
 		}
 		for _, control := range []string{"state", "abort", "commit"} {
 			if allowed := control == "state" && method == "GET" || control != "state" && method == "POST"; !allowed {
@@ -438,6 +438,9 @@ func redirectUpload(r *Request) error {
 		return notAllowed(r)
 	}
 	if err := r.refuseUser(); err != nil {
+		return err
+	}
+	if err := r.Authorize(); err != nil {
 		return err
 	}
 	part := ""
