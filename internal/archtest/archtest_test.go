@@ -42,7 +42,7 @@ var rules = []rule{
 		reason: "a program that uses a store must not link a server"},
 	{from: "zones", not: []string{"zones/host"}, except: []string{"zones/host"},
 		reason: "the host composes images, datasets, networks and drivers; none of them may need the host"},
-	{from: "storage/picker", not: []string{"internal", "storage/durable", "storage/registry", "storage/metastore"},
+	{from: "storage/picker", not: []string{"internal", "storage/durable", "storage/fleet", "storage/metastore"},
 		reason: "placement is a pure function of a snapshot"},
 }
 
