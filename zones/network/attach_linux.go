@@ -186,19 +186,16 @@ func (n *Network) SetPolicy(ctx context.Context, zone string, p *firewall.Policy
 	if err != nil {
 		return err
 	}
+	// Emptying a chain without adding it first fails where there is none, and the whole batch with it.
 	out, _ := zoneChains(zone)
-	if _, err := b.c.ListChain(b.t, out); err != nil {
-		if isNotExist(err) {
+	b.c.FlushChain(&nftables.Chain{Table: b.t, Name: out})
+	f := n.zoneFlows(zone)
+	b.firewallZone(zone, &f, p, false)
+	if err := b.commit(); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			err = zones.ErrNotExist
 		}
 		return fmt.Errorf("firewall of zone %s: %w", zone, err)
 	}
-	f := n.zoneFlows(zone)
-	b.firewallZone(zone, &f, p, false)
-	if err := b.commit(); err != nil {
-		return fmt.Errorf("firewall of zone %s: %w", zone, err)
-	}
 	return nil
 }
-
-func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

@@ -70,9 +70,6 @@ func (n *Network) Counters(ctx context.Context, zone string) ([]Counters, error)
 func (b *batch) dropped(chain string, into map[string]uint64) error {
 	rules, err := b.c.GetRules(b.t, &nftables.Chain{Table: b.t, Name: chain})
 	if err != nil {
-		if isNotExist(err) {
-			return nil
-		}
 		return err
 	}
 	for _, r := range rules {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -129,7 +130,13 @@ func (n *Network) begin() error {
 	if n.caps.VLAN = n.probeVLAN(); !n.caps.VLAN {
 		n.caps.Missing = append(n.caps.Missing, "the kernel has no 802.1Q interfaces (8021q): vlan_id works on tags without an uplink and on VXLAN only")
 	}
-	return nil
+	// Other tools turn this on for rules of their own, so it is theirs to turn off.
+	return n.inHost(func() error {
+		if v, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables"); err == nil && strings.TrimSpace(string(v)) == "1" {
+			n.caps.Missing = append(n.caps.Missing, "net.bridge.bridge-nf-call-iptables is 1: the host's own IP rules and connection tracking apply to what zones send each other")
+		}
+		return nil
+	})
 }
 
 func permission(what string, err error) error {

@@ -96,9 +96,9 @@ func (b *batch) lines(c *nftables.Chain, lines []firewall.Match, allowed string)
 		if l.Log {
 			verdictOf = match(logged(l), verdictOf)
 		}
-		what := b.what(l)
 		if l.Anyone {
 			// IPv4 and IPv6 alike; the control protocols' numbers belong to one of them.
+			what := b.what(l)
 			switch l.Protocol {
 			case firewall.ICMP:
 				what = match(isIPv4, what)
@@ -122,6 +122,8 @@ func (b *batch) lines(c *nftables.Chain, lines []firewall.Match, allowed string)
 func allowedIn(chain string) bool { return len(chain) > 3 && chain[len(chain)-3:] == "-in" }
 
 // what matches a line's protocol with its ports or types.
+//
+// Each call makes a set that one rule must use: the kernel refuses a batch with a set that none does.
 func (b *batch) what(l *firewall.Match) []expr.Any {
 	m := proto(l.Protocol.Number())
 	var ranges []span
