@@ -1,13 +1,11 @@
 package oci
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"strings"
 	"sync"
 
-	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -24,7 +22,7 @@ fcntl fdatasync fgetxattr flistxattr flock fork fremovexattr fsetxattr fstat fst
 futex_wait futex_waitv futex_wake futimesat get_mempolicy get_robust_list get_thread_area getcpu getcwd getdents getdents64
 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid
 getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid getxattr getxattrat inotify_add_watch
-inotify_init inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit ioctl
+inotify_init inotify_init1 inotify_rm_watch io_cancel io_destroy io_getevents io_pgetevents io_setup io_submit
 ioprio_get ioprio_set kill landlock_add_rule landlock_create_ruleset landlock_restrict_self lchown lgetxattr link linkat
 listen listxattr listxattrat llistxattr lremovexattr lseek lsetxattr lstat madvise map_shadow_stack membarrier memfd_create
 memfd_secret mincore mkdir mkdirat mknod mknodat mlock mlock2 mlockall mmap modify_ldt mprotect mq_getsetattr mq_notify
@@ -46,72 +44,88 @@ tkill truncate umask uname unlink unlinkat uretprobe utime utimensat utimes vfor
 const newNamespaces = unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID |
 	unix.CLONE_NEWNET | unix.CLONE_NEWCGROUP
 
-// socketFamilies are those a zone may open. The rest (vsock, alg, xdp, tipc, …) reach the host or little-used kernel code.
-var socketFamilies = []uint64{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK, unix.AF_PACKET}
+// Offsets in the data that a filter sees: number, architecture, instruction pointer, six arguments.
+const (
+	offsetNumber = 0
+	offsetArch   = 4
+	offsetArgs   = 16
+)
 
-// notThere stands for ENOSYS, which the library has no action for, until the program is assembled.
-const notThere = seccomp.ActionTrace
+// Answers of a filter.
+var (
+	allow  = bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
+	refuse = bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}
+	absent = bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)}
+	kill   = bpf.RetConstant{Val: unix.SECCOMP_RET_KILL_PROCESS}
+)
 
-// filter is the program in the kernel's form. It is the same for every zone.
+// conditional are the calls whose first or second argument decides. Each block ends in an answer, for that call and no other. Only the
+// low half of an argument is looked at, as these are ints to the kernel.
+func conditional() map[string][]bpf.Instruction {
+	oneOf := func(arg uint32, then, otherwise bpf.Instruction, values ...uint32) []bpf.Instruction {
+		out := []bpf.Instruction{bpf.LoadAbsolute{Off: lowHalf(arg), Size: 4}}
+		for _, v := range values {
+			out = append(out, bpf.JumpIf{Cond: bpf.JumpEqual, Val: v, SkipFalse: 1}, then)
+		}
+		return append(out, otherwise)
+	}
+	return map[string][]bpf.Instruction{
+		"clone": {bpf.LoadAbsolute{Off: lowHalf(0), Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: newNamespaces, SkipFalse: 1}, refuse, allow},
+		// Its flags are in memory, where a filter cannot look; libraries fall back to clone on this answer.
+		"clone3": {absent},
+		// Stuffing a terminal's input is how a program reaches the shell that started it.
+		"ioctl":  oneOf(1, refuse, allow, unix.TIOCSTI, unix.TIOCLINUX),
+		"socket": oneOf(0, allow, refuse, unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK, unix.AF_PACKET),
+		// Linux, Linux32, randomisation off, both, and asking.
+		"personality": oneOf(0, allow, refuse, 0, 8, 0x20000, 0x20008, 0xffffffff),
+	}
+}
+
+// lowHalf is where the low half of an argument is.
+func lowHalf(arg uint32) uint32 {
+	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
+		return offsetArgs + 8*arg
+	}
+	return offsetArgs + 8*arg + 4
+}
+
+// filter is the program in the kernel's form. It is the same for every zone. It is a plain list of comparisons: the kernel works out
+// beforehand which calls it always allows, and does not run it for those.
 var filter = sync.OnceValues(func() ([]byte, error) {
 	info, err := arch.GetInfo("")
 	if err != nil {
 		return nil, fmt.Errorf("seccomp: %w", err)
 	}
-	var names []string
-	for _, n := range strings.Fields(allowed) {
-		if _, ok := info.SyscallNames[n]; ok { // a name that this machine or table does not have stays denied
-			names = append(names, n)
+	insns := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: offsetArch, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(info.ID), SkipTrue: 1}, kill,
+		bpf.LoadAbsolute{Off: offsetNumber, Size: 4},
+	}
+	if info.ID == arch.X86_64.ID { // the x32 calls have the same architecture and this bit
+		insns = append(insns, bpf.JumpIf{Cond: bpf.JumpGreaterOrEqual, Val: uint32(arch.X32.SeccompMask), SkipFalse: 1}, absent)
+	}
+	for _, name := range strings.Fields(allowed) {
+		if n, ok := info.SyscallNames[name]; ok { // a name that this machine or table does not have stays refused
+			insns = append(insns, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(n), SkipFalse: 1}, allow)
 		}
 	}
-	one := func(name string, c ...seccomp.Condition) seccomp.NameWithConditions {
-		return seccomp.NameWithConditions{Name: name, Conditions: c}
-	}
-	cond := func(arg uint32, op seccomp.Operation, v uint64) seccomp.Condition {
-		return seccomp.Condition{Argument: arg, Operation: op, Value: v}
-	}
-	conditional := []seccomp.NameWithConditions{
-		one("clone", cond(0, seccomp.BitsNotSet, newNamespaces)),
-		// Linux, Linux32, randomisation off, and asking.
-		one("personality", cond(0, seccomp.Equal, 0)), one("personality", cond(0, seccomp.Equal, 8)),
-		one("personality", cond(0, seccomp.Equal, 0x20000)), one("personality", cond(0, seccomp.Equal, 0x20008)),
-		one("personality", cond(0, seccomp.Equal, 0xffffffff)),
-	}
-	for _, f := range socketFamilies {
-		conditional = append(conditional, one("socket", cond(0, seccomp.Equal, f)))
-	}
-	p := seccomp.Policy{
-		DefaultAction: seccomp.ActionErrno,
-		Syscalls: []seccomp.SyscallGroup{
-			// Stuffing a terminal's input is how a program reaches the shell that started it.
-			{Action: seccomp.ActionErrno, NamesWithCondtions: []seccomp.NameWithConditions{
-				one("ioctl", cond(1, seccomp.Equal, unix.TIOCSTI)), one("ioctl", cond(1, seccomp.Equal, unix.TIOCLINUX))}},
-			{Action: seccomp.ActionAllow, Names: names},
-			{Action: seccomp.ActionAllow, NamesWithCondtions: conditional},
-			// Its flags are in memory, where a filter cannot look; libraries fall back to clone on this answer.
-			{Action: notThere, Names: []string{"clone3"}},
-		},
-	}
-	insns, err := p.Assemble()
-	if err != nil {
-		return nil, fmt.Errorf("seccomp: %w", err)
-	}
-	for i, in := range insns {
-		if ret, ok := in.(bpf.RetConstant); ok && ret.Val == uint32(notThere) {
-			insns[i] = bpf.RetConstant{Val: uint32(seccomp.ActionErrno) | uint32(unix.ENOSYS)}
+	for name, block := range conditional() {
+		if n, ok := info.SyscallNames[name]; ok {
+			insns = append(insns, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(n), SkipFalse: uint8(len(block))})
+			insns = append(insns, block...)
 		}
 	}
+	insns = append(insns, refuse)
 	raw, err := bpf.Assemble(insns)
 	if err != nil {
 		return nil, fmt.Errorf("seccomp: %w", err)
 	}
-	var out bytes.Buffer
+	out := make([]byte, 0, 8*len(raw))
 	for _, r := range raw {
-		_ = binary.Write(&out, binary.NativeEndian, struct {
-			Code   uint16
-			Jt, Jf uint8
-			K      uint32
-		}{r.Op, r.Jt, r.Jf, r.K})
+		out = binary.NativeEndian.AppendUint16(out, r.Op)
+		out = append(out, r.Jt, r.Jf)
+		out = binary.NativeEndian.AppendUint32(out, r.K)
 	}
-	return out.Bytes(), nil
+	return out, nil
 })
