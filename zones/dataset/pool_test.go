@@ -41,4 +41,3 @@ func TestRootValidate(t *testing.T) {
 		}
 	}
 }
-
