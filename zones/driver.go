@@ -39,7 +39,8 @@ type Driver interface {
 	// On error nothing is left behind: no process, mount, control group or file of the driver's, and the id may be
 	// used again at once. If ctx ends first, the same holds, and the error is ctx's; the clean-up itself is not cut
 	// short by ctx. A machine that runs or has ended and is not destroyed gives [ErrExist]. What the driver cannot
-	// keep (a limit, an isolation, a disk) is refused with [ErrNotSupported] rather than left out.
+	// keep (a limit, an isolation, a disk) is refused with [ErrNotSupported] rather than left out. A first program that
+	// cannot be started gives a *[StartError], unless it becomes process 1 itself (Init.Own): then the machine ends at once.
 	//
 	// If the calling process dies inside Start, the machine may exist without a stored handle: Destroy with its id
 	// removes it, and callers do that for every id they were starting.

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/runc/libcontainer"
@@ -112,6 +113,7 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 	if err := container.Run(p); err != nil {
 		return nil, err
 	}
+	listener.Close() // it is the zone's now: if that ends, whoever waits for an answer must see it
 	rec.PID, err = p.Pid()
 	if err != nil {
 		return nil, err
@@ -132,6 +134,9 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 	}
 	defer master.Close()
 	if err := mach.control(ctx, zinit.Header{Type: zinit.MsgSetConsole}, nil, master); err != nil {
+		if e, ok := err.(syscall.Errno); ok && len(m.Init.Args) > 0 { // itself, not one that a broken connection wraps
+			return mach, &zones.StartError{Program: m.Init.Args[0], Err: e}
+		}
 		return mach, fmt.Errorf("reach the in-zone init: %w", err)
 	}
 	return mach, d.save(rec)

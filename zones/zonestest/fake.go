@@ -199,6 +199,11 @@ func (f *Fake) Start(ctx context.Context, m zones.Machine) (zones.Handle, error)
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
+		if args := m.Init.Args; len(args) > 0 {
+			if _, err := lookUp(args); err != nil {
+				return &zones.StartError{Program: args[0], Err: err}
+			}
+		}
 		w := f.world
 		w.mu.Lock()
 		defer w.mu.Unlock()

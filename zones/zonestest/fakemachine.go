@@ -49,10 +49,7 @@ func (f *fakeMachine) boot(args []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p.ctx, p.cancel, p.done, p.pid = ctx, cancel, make(chan struct{}), 1
 	f.programs[p] = true
-	prog, err := lookUp(args)
-	if err != nil {
-		prog = func(*fakeProcess, []string) int { return (&zones.StartError{Err: err}).ExitCode() }
-	}
+	prog, _ := lookUp(args) // Start has made sure
 	go func() {
 		p.run(prog)
 		f.end(p.status)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"sync"
 	"testing"
@@ -338,6 +339,15 @@ func testProgram(t *testing.T, s *suite) {
 	if st, err := s.Driver.Wait(s.ctx(t), m.ID); err != nil || st.Code != 7 || st.Signal != "" || st.Unknown {
 		t.Errorf("Wait = %+v, %v; want code 7", st, err)
 	}
+	m = s.Machine(t)
+	m.Init = zones.Init{Args: []string{"/no/such/program"}}
+	if _, err := s.Driver.Start(s.ctx(t), m); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Start of no program = %v, want a *zones.StartError that is fs.ErrNotExist", err)
+	} else if _, ok := errors.AsType[*zones.StartError](err); !ok {
+		t.Errorf("Start of no program = %v, want a *zones.StartError", err)
+	}
+	_, err := s.Driver.Status(s.ctx(t), m.ID)
+	want(t, "Status after a failed Start", err, zones.ErrNotExist)
 }
 
 func testStopTimeout(t *testing.T, s *suite) {

@@ -22,7 +22,7 @@ enum {
 	ZM_EXEC = 1,    // body: a program; descriptors: those streams that its flags name. → ZM_STARTED or ZM_FAILED, later ZM_EXITED
 	ZM_SIGNAL,      // a: number, to the program of this connection
 	ZM_CONSOLE,     // → ZM_OK, then the console's bytes both ways
-	ZM_SET_CONSOLE, // descriptor: the console's master → ZM_OK
+	ZM_SET_CONSOLE, // descriptor: the console's master. The first starts the programs → ZM_OK, or ZM_FAILED for the main one
 	ZM_RESIZE,      // a: rows, b: columns of the console → ZM_OK
 	ZM_KILL_ALL,    // every process but the server → ZM_OK
 	ZM_MAKE_FILE,   // body: path → ZM_OK with a descriptor, or ZM_FAILED

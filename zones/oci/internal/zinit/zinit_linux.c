@@ -260,7 +260,7 @@ static struct conn conns[MAX_CONNS];
 static struct service services[MAX_SERVICES];
 static int nservices, main_service = -1;
 static int listener = ZINIT_LISTEN_FD, signals = -1, console = -1, devnull = -1;
-static int is_init, stopping, stop_signal = SIGTERM, exit_code;
+static int is_init, begun, stopping, stop_signal = SIGTERM, exit_code;
 static char ring[RING];
 static uint64_t ring_end;
 
@@ -360,7 +360,8 @@ static void say(const char *what, const char *name)
 	dprintf(2, "init: %s: %s: %s\n", name, what, strerror(errno));
 }
 
-static void start_service(struct service *s)
+// start_service returns 0, or the errno of what kept it from running.
+static int start_service(struct service *s)
 {
 	int report = -1, tty = (s->p.flags & ZP_TTY) != 0;
 	s->again = 0;
@@ -369,14 +370,16 @@ static void start_service(struct service *s)
 		say("fork", s->p.name);
 		s->pid = 0;
 		s->again = time(NULL) + 1;
-		return;
+		return EAGAIN;
 	}
 	int e = 0;
 	if (read(report, &e, sizeof e) == sizeof e) {
 		errno = e;
 		say(s->p.argv[0], s->p.name);
-	}
+	} else
+		e = 0;
 	close(report);
+	return e;
 }
 
 // shut_down begins the end of the zone: everybody is asked, and after the last has gone, or been killed, process 1 goes.
@@ -575,6 +578,8 @@ static void attach_console(struct conn *c)
 	c->kind = CONSOLE;
 }
 
+static void begin(int fd);
+
 static void request(struct conn *c)
 {
 	struct zmsg m;
@@ -624,7 +629,7 @@ static void request(struct conn *c)
 			nfds = 0;
 			fcntl(console, F_SETFL, O_NONBLOCK);
 		}
-		reply(c->fd, ZM_OK, 0, 0, -1);
+		begin(c->fd);
 		break;
 	case ZM_RESIZE:
 		if (console >= 0) {
@@ -653,6 +658,22 @@ done:
 	for (int i = 0; i < nfds; i++)
 		close(fds[i]);
 	free(body);
+}
+
+// begin starts the zone's programs once the host has given the console, so that it misses nothing they print, and tells the
+// host whether the main one runs.
+static void begin(int fd)
+{
+	int e = 0;
+	for (int i = 0; !begun && i < nservices; i++) {
+		int failed = start_service(&services[i]);
+		if (i == main_service)
+			e = failed;
+		if (e)
+			break;
+	}
+	begun = 1;
+	reply(fd, e ? ZM_FAILED : ZM_OK, e, 0, -1);
 }
 
 static void console_out(void)
@@ -889,8 +910,8 @@ static void run(void)
 		setsid();
 		is_init = nservices = 0;
 		main_service = -1;
-		prctl(PR_SET_NAME, "zinit");
 	}
+	prctl(PR_SET_NAME, "zinit");
 	sigset_t all;
 	sigfillset(&all);
 	// A fault must still end us rather than spin.
@@ -902,8 +923,6 @@ static void run(void)
 	if ((signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK)) < 0 || devnull < 0)
 		die("set up");
 	ioctl(0, TIOCNOTTY); // the console is for a program to take
-	for (int i = 0; i < nservices; i++)
-		start_service(&services[i]);
 	serve();
 }
 
