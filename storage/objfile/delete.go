@@ -145,6 +145,8 @@ func (s *Store) sweepOrphans(ctx context.Context) {
 	}
 }
 
+const orphanSuffix = ".orphan" // of a file in quarantine that had no record
+
 // sweep looks at all files once. It reports whether there are orphans that are too young, of those older than opened.
 func (s *Store) sweep(ctx context.Context, opened time.Time) (again bool, err error) {
 	var owners []string
@@ -206,13 +208,8 @@ func (s *Store) sweepOne(id storage.ObjectID, opened time.Time) (young bool, err
 	if s.cfg.OrphanAge > 0 && time.Since(st.ModTime()) < s.cfg.OrphanAge {
 		return true, nil
 	}
-	if s.met.skipped.Load() > 0 || s.met.rebuilds.Load() > 0 {
-		err = s.disk.Rename(name, fmt.Sprintf("%s/%s.%s.orphan", quarantineDir, id.Owner, id.Object))
-		if err == nil {
-			s.mu.Lock()
-			s.damaged++
-			s.mu.Unlock()
-		}
+	if s.met.skipped.Load() > 0 {
+		err = s.disk.Rename(name, fmt.Sprintf("%s/%s.%s%s", quarantineDir, id.Owner, id.Object, orphanSuffix))
 	} else {
 		err = s.disk.Remove(name)
 	}

@@ -17,7 +17,7 @@ type Metrics struct {
 
 	Replayed     int64 // records read at Open, beyond what the index knew
 	IndexRebuilt bool  // the index was lost and has been built anew
-	Skipped      int64 // segments with bytes that are no record, found at Open
+	Skipped      int64 // damaged segments found at Open
 
 	Scrubbed, ScrubbedBytes int64 // by Scrub and in the background
 	Damaged                 int64 // copies found damaged

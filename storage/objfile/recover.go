@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/mobulacloud/mobula/storage"
 )
@@ -51,7 +52,7 @@ func (s *Store) recover() error {
 		if err != nil {
 			return fmt.Errorf("list quarantine: %w", err)
 		}
-		if name != "" {
+		if !strings.HasSuffix(name, orphanSuffix) {
 			s.damaged++
 		}
 	}
@@ -147,7 +148,7 @@ func (s *Store) replay(n uint64, end int64) error {
 	pos := s.st.pos
 	pos.at = place{n, from}
 	var suspects []suspect
-	var records, lastBatch uint64
+	var records, lastBatch, gap uint64 // gap: the batch that followed bytes that are no record
 	flush := func() error {
 		err := c.commit(s.st, s.salt, pos)
 		c = s.index.begin()
@@ -167,6 +168,9 @@ func (s *Store) replay(n uint64, end int64) error {
 		sl, err := c.get(r.id)
 		if err != nil {
 			return err
+		}
+		if sc.skipped {
+			gap, sc.skipped = r.batch, false
 		}
 		if !intact {
 			suspects = append(suspects, suspect{r, sl.has, sl.is})
@@ -195,9 +199,12 @@ func (s *Store) replay(n uint64, end int64) error {
 			sl.has, sl.is = u.had, u.prev
 		}
 	}
-	if sc.skipped {
-		s.cfg.Log.Warn("journal segment holds bytes that are no record", "segment", n)
+	if gap != 0 && gap < lastBatch { // a crash tears the last batch alone
+		s.cfg.Log.Error("journal segment is damaged: it holds bytes that are no record", "segment", n)
 		s.met.skipped.Add(1)
+		if s.cfg.OnDamage != nil {
+			s.cfg.OnDamage(Damage{Reason: fmt.Sprintf("journal segment %d holds bytes that are no record", n)})
+		}
 	}
 	s.met.replayed.Add(int64(records))
 	s.lastSeg, s.lastEnd = n, pos.at.off

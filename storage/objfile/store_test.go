@@ -193,4 +193,3 @@ func TestCombine(t *testing.T) {
 		}
 	}
 }
-
