@@ -58,6 +58,7 @@ type Cache struct {
 	snap     atomic.Pointer[snapshot]
 	lost     atomic.Int64 // when contact with the store was lost, in ns since 1970; 0 while it is there
 	ready    chan struct{}
+	marks    marks
 	verified *memo[struct{}]
 	cracked  *memo[Token]
 	counters counters

@@ -53,6 +53,7 @@ func (c *Cache) follow(ctx context.Context, connected func()) error {
 		}
 	}
 	c.snap.Store(next)
+	c.marks.reach(next.mark)
 	c.counters.reloads.Add(1)
 	if c.lost.Swap(0) != 0 {
 		c.log.Info("contact with the directory of accounts is back")
@@ -70,6 +71,7 @@ func (c *Cache) follow(ctx context.Context, connected func()) error {
 		next = next.copy()
 		c.report(next.apply(change.Bucket, change.Key.Name, change.Record))
 		c.snap.Store(next)
+		c.marks.reach(next.mark)
 		c.counters.changes.Add(1)
 	}
 	return errors.New("watch ended")

@@ -24,6 +24,7 @@ type snapshot struct {
 	held       cow[[]string]     // by member's uuid: uuids of roles, sorted
 	policies   cow[*policy]      // by uuid
 	keyCount   int
+	mark       int64 // of the directory; see WaitMark
 }
 
 // A key is a stored key, ready to verify.
@@ -43,7 +44,7 @@ type policy struct {
 func (s *snapshot) copy() *snapshot {
 	return &snapshot{
 		accounts: s.accounts.copy(), logins: s.logins.copy(), users: s.users.copy(), userLogins: s.userLogins.copy(), keys: s.keys.copy(),
-		roles: s.roles.copy(), roleNames: s.roleNames.copy(), held: s.held.copy(), policies: s.policies.copy(), keyCount: s.keyCount,
+		roles: s.roles.copy(), roleNames: s.roleNames.copy(), held: s.held.copy(), policies: s.policies.copy(), keyCount: s.keyCount, mark: s.mark,
 	}
 }
 
@@ -61,6 +62,13 @@ func (s *snapshot) apply(bucket, name string, r *metastore.Record) error {
 		return load(name, r, func(r *sdc.Role) string { return r.UUID }, s.setRole)
 	case ufds.PoliciesBucket:
 		return load(name, r, func(p *sdc.Policy) string { return p.UUID }, s.setPolicy)
+	case ufds.MarksBucket:
+		if r == nil {
+			return nil
+		}
+		mark, err := ufds.DecodeMark(*r)
+		s.mark = max(s.mark, mark)
+		return err
 	}
 	return nil
 }

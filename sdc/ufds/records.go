@@ -36,6 +36,7 @@ func Buckets() []metastore.Bucket {
 		{Name: KeysBucket, Version: 1, Watched: true, Indexes: []metastore.Index{unique, id("owner"), str("fingerprint")}},
 		{Name: RolesBucket, Version: 1, Watched: true, Indexes: []metastore.Index{unique, id("account"), ids("members"), ids("policies")}},
 		{Name: PoliciesBucket, Version: 1, Watched: true, Indexes: []metastore.Index{unique, id("account")}},
+		{Name: MarksBucket, Version: 1, Watched: true},
 	}
 }
 
