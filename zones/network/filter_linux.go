@@ -7,6 +7,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,12 +40,36 @@ func mapSets() (from, to *nftables.Set) {
 	return vmap("from"), vmap("to")
 }
 
+// closedSet has the addresses of our bridges without a gateway. A kernel that forwards would be one for whoever addresses
+// frames to the bridge.
+func closedSet() *nftables.Set {
+	return &nftables.Set{Name: "closed", KeyType: nftables.TypeEtherAddr, KeyByteOrder: binaryutil.BigEndian}
+}
+
+// forbidHost closes a bridge of ours to frames for the host itself, or opens it.
+func (n *Network) forbidHost(bridge netlink.Link, closed bool) error {
+	b, err := n.newBatch(nftables.TableFamilyBridge)
+	if err != nil {
+		return err
+	}
+	s := closedSet()
+	s.Table = b.t
+	e := nftables.SetElement{Key: bridge.Attrs().HardwareAddr}
+	if closed {
+		b.add(s, e)
+	} else {
+		b.remove(s, e)
+	}
+	return b.commit()
+}
+
 // baseBridge writes the bridge table's own chains anew, leaving the NICs' rules.
 func (b *batch) baseBridge() {
 	b.c.AddTable(b.t)
 	from, to := mapSets()
 	b.set(from, nil)
 	b.set(to, nil)
+	closed := b.set(closedSet(), nil)
 	for _, c := range []struct {
 		name string
 		hook *nftables.ChainHook
@@ -59,6 +84,9 @@ func (b *batch) baseBridge() {
 			Priority: nftables.ChainPriorityRaw, Policy: new(nftables.ChainPolicyAccept),
 		})
 		b.c.FlushChain(chain)
+		if c.set == from {
+			b.rule(chain, "no-gateway", link(0, 6), lookup(closed, false), drop)
+		}
 		b.rule(chain, "", meta(c.key), []expr.Any{&expr.Lookup{
 			SourceRegister: reg, DestRegister: unix.NFT_REG_VERDICT, IsDestRegSet: true, SetName: c.set.Name, SetID: c.set.ID,
 		}})

@@ -257,7 +257,10 @@ func (n *Network) gatewayRules(bridge netlink.Link, addrs []netip.Prefix, nat bo
 	}
 	put(s.gateways, len(addrs) > 0)
 	put(s.hidden, nat)
-	return b.commit()
+	if err := b.commit(); err != nil {
+		return err
+	}
+	return n.forbidHost(bridge, len(addrs) == 0)
 }
 
 // elements reads the keys of a set.

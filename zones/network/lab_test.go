@@ -143,7 +143,7 @@ func reachFrom(t testing.TB, n *Network, to string, addr netip.Addr, from func(f
 			_, err = c.Write([]byte("hello"))
 			return err
 		})
-		server.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		server.SetReadDeadline(time.Now().Add(120 * time.Millisecond))
 		buf := make([]byte, 16)
 		if k, _, err := server.ReadFrom(buf); err == nil && string(buf[:k]) == "hello" {
 			return true

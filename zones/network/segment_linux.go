@@ -3,7 +3,7 @@ package network
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -91,6 +91,14 @@ func (n *Network) DeleteTag(ctx context.Context, name string) error {
 			if err := n.deleteLink(l.link); err != nil {
 				return err
 			}
+			if l.kind == "bridge" {
+				if err := n.gatewayRules(l.link, nil, false); err != nil {
+					return err
+				}
+				if err := n.forbidHost(l.link, false); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	delete(n.tags, name)
@@ -153,7 +161,7 @@ func (n *Network) makeSegment(t *Tag, vlan int, name string) (netlink.Link, erro
 		return fail("the kernel has no 802.1Q interfaces", zones.ErrNotSupported)
 	}
 	bridge, err := n.ensureLink(&netlink.Bridge{
-		LinkAttrs: netlink.LinkAttrs{Name: name, MTU: t.MTU, HardwareAddr: bridgeMAC(name)},
+		LinkAttrs: netlink.LinkAttrs{Name: name, MTU: t.MTU, HardwareAddr: newMAC()},
 		// Snooping without a querier cuts off IPv6's neighbour discovery after a while.
 		MulticastSnooping: new(false),
 	})
@@ -167,6 +175,10 @@ func (n *Network) makeSegment(t *Tag, vlan int, name string) (netlink.Link, erro
 	}
 	// The host takes no part in a segment but through a gateway.
 	if !n.hasAddress(bridge) {
+		// With an uplink the host may have its own addresses on the bridge.
+		if err := n.forbidHost(bridge, t.Uplink == ""); err != nil {
+			return fail("keep the host off it", err)
+		}
 		if err := n.inHost(func() error { return sysctl("ipv6/conf/"+name+"/disable_ipv6", "1") }); err != nil {
 			return fail("keep the host off it", err)
 		}
@@ -213,10 +225,11 @@ func (n *Network) makeSegment(t *Tag, vlan int, name string) (netlink.Link, erro
 	return n.h.LinkByName(name)
 }
 
-// bridgeMAC is a fixed address: a bridge without one takes its ports', and changes under the zones' eyes.
-func bridgeMAC(name string) net.HardwareAddr {
-	sum := sha256.Sum256([]byte(name))
-	mac := net.HardwareAddr(sum[:6])
+// newMAC is a bridge's address: a bridge without one of its own takes its ports', and changes under the zones' eyes. It is
+// drawn, as the bridges of one fabric on many hosts must differ.
+func newMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	rand.Read(mac)
 	mac[0] = mac[0]&^1 | 2
 	return mac
 }
