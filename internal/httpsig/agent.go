@@ -87,8 +87,12 @@ func (s *agentSigner) exchange(ctx context.Context, do func(agent.ExtendedAgent)
 }
 
 func (s *agentSigner) Sign(ctx context.Context, text []byte) (signature []byte, algorithm string, err error) {
+	var flags agent.SignatureFlags
+	if s.public.family == "rsa" { // some agents refuse the flag for other keys
+		flags = agent.SignatureFlagRsaSha256
+	}
 	err = s.exchange(ctx, func(a agent.ExtendedAgent) error {
-		sig, err := a.SignWithFlags(s.public.ssh, text, agent.SignatureFlagRsaSha256)
+		sig, err := a.SignWithFlags(s.public.ssh, text, flags)
 		if err != nil {
 			return err
 		}

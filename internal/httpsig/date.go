@@ -28,7 +28,7 @@ func ParseDate(s string) (time.Time, bool) {
 		}
 		// A name that package time does not know parses with a made-up offset of 0.
 		if strings.Contains(layout, "MST") && !strings.HasSuffix(s, "GMT") && !strings.HasSuffix(s, "UTC") && !strings.HasSuffix(s, " Z") {
-			return time.Time{}, false
+			continue
 		}
 		return t.UTC(), true
 	}

@@ -102,15 +102,13 @@ func (s *fileSigner) Sign(_ context.Context, text []byte) ([]byte, string, error
 	return nil, "", errors.New("sign: unknown kind of key")
 }
 
-// usual returns the algorithm that Node clients use for a key.
+// usual returns the algorithm to sign with by a key: what Node clients take.
 func usual(p *PublicKey) string {
 	switch key := p.key.(type) {
 	case *ecdsa.PublicKey:
-		switch n := key.Curve.Params().BitSize; {
-		case n <= 256:
+		// Not SHA-384 for P-384: the original's parser knows no such algorithm, on either side.
+		if key.Curve.Params().BitSize <= 256 {
 			return "ecdsa-sha256"
-		case n <= 384:
-			return "ecdsa-sha384"
 		}
 		return "ecdsa-sha512"
 	case *dsa.PublicKey:
