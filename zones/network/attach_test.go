@@ -32,7 +32,7 @@ func TestAttach(t *testing.T) {
 		t.Errorf("attachment of a container: %+v", a)
 	}
 	for _, addr := range []string{"10.1.0.11", "fd01::b"} {
-		if !reach(t, n, zoneA, zoneB, netip.MustParseAddr(addr)) {
+		if !reach(t, n, zoneA, zoneB, netip.MustParseAddr(addr), must) {
 			t.Errorf("zone B cannot be reached at %s", addr)
 		}
 	}
@@ -114,12 +114,12 @@ func TestVLANsAreApart(t *testing.T) {
 	nicB.VLANID = 5
 	attach(t, n, Request{Zone: zoneA, NICs: []zones.NIC{nicA}})
 	attach(t, n, Request{Zone: zoneB, NICs: []zones.NIC{nicB}})
-	if reach(t, n, zoneA, zoneB, netip.MustParseAddr("10.1.0.11")) {
+	if reach(t, n, zoneA, zoneB, netip.MustParseAddr("10.1.0.11"), mustNot) {
 		t.Error("a zone without a VLAN reaches one on VLAN 5")
 	}
 	nicA.VLANID = 5
 	attach(t, n, Request{Zone: zoneA, NICs: []zones.NIC{nicA}})
-	if !reach(t, n, zoneA, zoneB, netip.MustParseAddr("10.1.0.11")) {
+	if !reach(t, n, zoneA, zoneB, netip.MustParseAddr("10.1.0.11"), must) {
 		t.Error("two zones on VLAN 5 do not reach each other, after one was moved there")
 	}
 }
@@ -297,7 +297,7 @@ func TestSweepFindsPieces(t *testing.T) {
 	clean()
 	// What was kept still works.
 	attach(t, n, Request{Zone: zoneB, NICs: []zones.NIC{nicOf(macB, "10.1.0.11/24")}})
-	if !reach(t, n, zoneA, zoneB, netip.MustParseAddr("10.1.0.11")) {
+	if !reach(t, n, zoneA, zoneB, netip.MustParseAddr("10.1.0.11"), must) {
 		t.Error("zone A lost its network")
 	}
 }

@@ -116,15 +116,21 @@ func in(t testing.TB, n *Network, zone string, f func() error) {
 	}
 }
 
-// reach sends a datagram from one zone to an address of another and reports whether it came.
-func reach(t testing.TB, n *Network, from, to string, addr netip.Addr) bool {
+// How often to try: for what must come, longer than a kernel waits before it looks for a neighbour again; for what must
+// not, a little.
+const (
+	must    = 13
+	mustNot = 2
+)
+
+// reach sends datagrams from one zone to an address of another and reports whether one came.
+func reach(t testing.TB, n *Network, from, to string, addr netip.Addr, tries int) bool {
 	t.Helper()
-	return reachFrom(t, n, to, addr, func(f func() error) { in(t, n, from, f) })
+	return reachFrom(t, n, to, addr, tries, func(f func() error) { in(t, n, from, f) })
 }
 
-// reachFrom is reach from wherever the function runs what it is given. It tries again, as a kernel may be a moment late
-// to join the group in which an IPv6 address is looked for.
-func reachFrom(t testing.TB, n *Network, to string, addr netip.Addr, from func(func() error)) bool {
+// reachFrom is reach from wherever the function runs what it is given.
+func reachFrom(t testing.TB, n *Network, to string, addr netip.Addr, tries int, from func(func() error)) bool {
 	t.Helper()
 	var server net.PacketConn
 	in(t, n, to, func() (err error) {
@@ -133,7 +139,7 @@ func reachFrom(t testing.TB, n *Network, to string, addr netip.Addr, from func(f
 	})
 	defer server.Close()
 	port := server.LocalAddr().(*net.UDPAddr).Port
-	for range 4 {
+	for range tries {
 		from(func() error {
 			c, err := net.Dial("udp", net.JoinHostPort(addr.String(), fmt.Sprint(port)))
 			if err != nil {
