@@ -296,8 +296,11 @@ func (d *Driver) Recover(ctx context.Context, h zones.Handle) error {
 	if m, err := d.claim("recover", h.ID, false); err != nil {
 		return err
 	} else if m != nil {
-		d.settle(h.ID, m)
-		return nil
+		if m.rec.PID == rec.PID && m.rec.Start == rec.Start && m.rec.Boot == rec.Boot {
+			d.settle(h.ID, m)
+			return nil
+		}
+		m.release() // another process has started the id anew since
 	}
 	m, err := d.hold(rec, nil)
 	d.settle(h.ID, m)
