@@ -1,0 +1,334 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	mathrand "math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mobulacloud/mobula/internal/testenv"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"coal": main})
+}
+
+// TestScripts runs testdata/script: the unmodified clients of npm's manta package against a coal of each script's own.
+func TestScripts(t *testing.T) {
+	testenv.NeedTool(t, "manta-clients", "mput")
+	runScripts(t, "testdata/script")
+}
+
+// TestCommandScripts runs testdata/command: coal's own command line, for which no client is needed.
+func TestCommandScripts(t *testing.T) {
+	runScripts(t, "testdata/command")
+}
+
+func runScripts(t *testing.T, dir string, flags ...string) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 dir,
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			home := filepath.Join(env.WorkDir, "home")
+			env.Setenv("HOME", home)
+			env.Setenv("COAL_FLAGS", strings.Join(flags, " "))
+			env.Setenv("TMPDIR", env.WorkDir)
+			return os.Mkdir(home, 0o700)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"coal-up":    cmdCoalUp,
+			"coal-stop":  cmdCoalStop,
+			"coal-kill":  cmdCoalKill,
+			"curl":       cmdCurl,
+			"random":     cmdRandom,
+			"concat":     cmdConcat,
+			"setvar":     cmdSetvar,
+			"lines":      cmdLines,
+			"put-many":   cmdPutMany,
+			"ssh-keygen": cmdSSHKeygen,
+			"login":      cmdLogin,
+		},
+	})
+}
+
+// running is the coal that a script has up.
+type running struct {
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when the process is gone and err is set
+	err    error
+	stderr bytes.Buffer
+}
+
+var (
+	runningMu sync.Mutex
+	runningOf = map[*testscript.TestScript]*running{}
+)
+
+func current(ts *testscript.TestScript) *running {
+	runningMu.Lock()
+	defer runningMu.Unlock()
+	r := runningOf[ts]
+	if r == nil {
+		ts.Fatalf("no coal is up")
+	}
+	return r
+}
+
+// coal-up [FLAG...]: start a coal on $WORK/coal, wait until it says that it is ready and take over `coal env`.
+func cmdCoalUp(ts *testscript.TestScript, neg bool, args []string) {
+	dir := ts.MkAbs("coal")
+	args = slices.Concat([]string{"up", "-dir", dir, "-manta", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, strings.Fields(ts.Getenv("COAL_FLAGS")), args)
+	r := &running{exited: make(chan struct{})}
+	r.cmd = exec.Command("coal", args...)
+	r.cmd.Dir = ts.MkAbs(".")
+	r.cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+	r.cmd.Stderr = &r.stderr
+	stdout, err := r.cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(r.cmd.Start())
+	ready := make(chan bool, 1)
+	go func() {
+		lines := bufio.NewScanner(stdout)
+		for lines.Scan() {
+			if strings.HasPrefix(lines.Text(), "coal: ready") {
+				ready <- true
+			}
+		}
+		_, _ = io.Copy(io.Discard, stdout)
+		r.err = r.cmd.Wait()
+		close(r.exited)
+	}()
+	runningMu.Lock()
+	runningOf[ts] = r
+	runningMu.Unlock()
+	ts.Defer(func() {
+		_ = r.cmd.Process.Kill()
+		<-r.exited
+		runningMu.Lock()
+		delete(runningOf, ts)
+		runningMu.Unlock()
+		if b := r.stderr.Bytes(); len(b) > 0 {
+			ts.Logf("coal said:\n%s", b[max(0, len(b)-8000):])
+		}
+	})
+	select {
+	case <-ready:
+		if neg {
+			ts.Fatalf("coal came up")
+		}
+	case <-r.exited:
+		if !neg {
+			ts.Fatalf("coal ended before it was ready: %v\n%s", r.err, r.stderr.String())
+		}
+		return
+	case <-time.After(time.Minute):
+		ts.Fatalf("coal is not ready after a minute")
+	}
+	out, err := coalEnv(ts, dir)
+	ts.Check(err)
+	ts.Setenv("COAL_DIR", dir)
+	for line := range strings.Lines(string(out)) {
+		name, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimSpace(line), "export "), "=")
+		if !ok {
+			ts.Fatalf("coal env printed %q", line)
+		}
+		ts.Setenv(name, strings.Trim(value, `'"`))
+	}
+}
+
+// coalEnv runs coal env as the script's user would.
+func coalEnv(ts *testscript.TestScript, dir string) ([]byte, error) {
+	cmd := exec.Command("coal", "env", "-dir", dir)
+	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+	return cmd.Output()
+}
+
+// coal-stop: SIGTERM, and the exit status must be 0.
+func cmdCoalStop(ts *testscript.TestScript, neg bool, args []string) {
+	r := current(ts)
+	ts.Check(r.cmd.Process.Signal(syscall.SIGTERM))
+	<-r.exited
+	if (r.err != nil) != neg {
+		ts.Fatalf("coal ended with %v", r.err)
+	}
+}
+
+// coal-kill: SIGKILL.
+func cmdCoalKill(ts *testscript.TestScript, neg bool, args []string) {
+	r := current(ts)
+	ts.Check(r.cmd.Process.Kill())
+	<-r.exited
+}
+
+// curl [ARG...] FILE|URL: run curl on a URL, or on the one that a file holds; prints the answer's body.
+func cmdCurl(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 0 {
+		ts.Fatalf("usage: curl [ARG...] FILE|URL")
+	}
+	url := args[len(args)-1]
+	if !strings.HasPrefix(url, "http") {
+		url = strings.TrimSpace(ts.ReadFile(url))
+	}
+	err := ts.Exec("curl", append(append([]string{"-sS"}, args[:len(args)-1]...), url)...)
+	if (err != nil) != neg {
+		ts.Fatalf("curl: %v", err)
+	}
+}
+
+// random FILE SIZE: a file of random bytes.
+func cmdRandom(ts *testscript.TestScript, neg bool, args []string) {
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	var seed [32]byte
+	_, _ = rand.Read(seed[:])
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	_, err = io.CopyN(f, mathrand.NewChaCha8(seed), size)
+	ts.Check(err)
+}
+
+// concat FILE PART...: a file of others' content.
+func cmdConcat(ts *testscript.TestScript, neg bool, args []string) {
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	for _, part := range args[1:] {
+		p, err := os.Open(ts.MkAbs(part))
+		ts.Check(err)
+		_, err = io.Copy(f, p)
+		p.Close()
+		ts.Check(err)
+	}
+}
+
+// setvar NAME FILE: an environment variable from a file's (or stdout's) content.
+func cmdSetvar(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// lines FILE N: the number of lines.
+func cmdLines(ts *testscript.TestScript, neg bool, args []string) {
+	if got := strings.Count(ts.ReadFile(args[0]), "\n"); strconv.Itoa(got) != args[1] {
+		ts.Fatalf("%s has %d lines, want %s", args[0], got, args[1])
+	}
+}
+
+// put-many DIR N: N objects with a token, many at a time, named so that their order is not that of their creation;
+// the file want-many gets what mls should print.
+func cmdPutMany(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	dir := strings.Replace(args[0], "~~", "/"+ts.Getenv("MANTA_USER"), 1)
+	ts.Check(ts.Exec("msign", "-E", "1h", "-m", "POST", "~~/tokens"))
+	url := strings.TrimSpace(ts.ReadFile("stdout"))
+	resp, err := http.Post(url, "application/json", nil)
+	ts.Check(err)
+	body, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	ts.Check(err)
+	_, token, ok := bytes.Cut(body, []byte(`{"token":"`))
+	if !ok {
+		ts.Fatalf("token request: %s: %s", resp.Status, body)
+	}
+	token = bytes.TrimSuffix(bytes.TrimSpace(token), []byte(`"}`))
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 32}}
+	defer client.CloseIdleConnections()
+	names := make([]string, n)
+	for i := range names {
+		names[i] = fmt.Sprintf("entry-%05d", i*7919%n)
+	}
+	var g errgroup.Group
+	g.SetLimit(32)
+	for _, name := range names {
+		g.Go(func() error {
+			req, err := http.NewRequest(http.MethodPut, ts.Getenv("MANTA_URL")+dir+"/"+name, strings.NewReader(name))
+			if err != nil {
+				return err
+			}
+			req.Header.Set("Authorization", "Token "+string(token))
+			resp, err := client.Do(req)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != http.StatusNoContent {
+				msg, _ := io.ReadAll(resp.Body)
+				return fmt.Errorf("PUT %s: %s: %s", name, resp.Status, msg)
+			}
+			return nil
+		})
+	}
+	ts.Check(g.Wait())
+	slices.Sort(names)
+	ts.Check(os.WriteFile(ts.MkAbs("want-many"), []byte(strings.Join(names, "\n")+"\n"), 0o666))
+}
+
+// ssh-keygen NAME [ecdsa]: a key pair NAME and NAME.pub, 2048-bit RSA unless said.
+func cmdSSHKeygen(ts *testscript.TestScript, neg bool, args []string) {
+	var key crypto.Signer
+	var block *pem.Block
+	if len(args) > 1 {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		ts.Check(err)
+		der, err := x509.MarshalECPrivateKey(k)
+		ts.Check(err)
+		key, block = k, &pem.Block{Type: "EC PRIVATE KEY", Bytes: der}
+	} else {
+		k, err := rsa.GenerateKey(rand.Reader, 2048)
+		ts.Check(err)
+		key, block = k, &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(k)}
+	}
+	pub, err := ssh.NewPublicKey(key.Public())
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(block), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pub"), ssh.MarshalAuthorizedKey(pub), 0o666))
+}
+
+// login ACCOUNT[/USER] KEY: whom the tools speak for from now on. KEY is a pair made by ssh-keygen, or "demo".
+func cmdLogin(ts *testscript.TestScript, neg bool, args []string) {
+	account, user, _ := strings.Cut(args[0], "/")
+	file := ts.MkAbs(args[1])
+	if args[1] == "demo" {
+		file = filepath.Join(ts.Getenv("COAL_DIR"), "keys", "demo")
+	}
+	if err := os.Mkdir(filepath.Join(ts.Getenv("HOME"), ".ssh"), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		ts.Check(err)
+	}
+	for _, suffix := range []string{"", ".pub"} {
+		b, err := os.ReadFile(file + suffix)
+		ts.Check(err)
+		ts.Check(os.WriteFile(filepath.Join(ts.Getenv("HOME"), ".ssh", args[1]+suffix), b, 0o600))
+	}
+	b, err := os.ReadFile(file + ".pub")
+	ts.Check(err)
+	pub, _, _, _, err := ssh.ParseAuthorizedKey(b)
+	ts.Check(err)
+	ts.Setenv("MANTA_USER", account)
+	ts.Setenv("MANTA_SUBUSER", user)
+	ts.Setenv("MANTA_KEY_ID", ssh.FingerprintLegacyMD5(pub))
+}

@@ -1,0 +1,257 @@
+// Package front wires the front of an object store: from records to the HTTP door. The head node runs one; so does coal.
+//
+// [Open] opens and checks everything and starts nothing; [Front.Run] keeps what must run, running; [Front.Close] ends it when the doors are shut.
+//
+// Stability: internal to the daemons.
+package front
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mobulacloud/mobula/daemons/internal/admin"
+	"github.com/mobulacloud/mobula/manta/mpu"
+	"github.com/mobulacloud/mobula/manta/namespace"
+	"github.com/mobulacloud/mobula/manta/webapi"
+	"github.com/mobulacloud/mobula/sdc/authcache"
+	"github.com/mobulacloud/mobula/sdc/ufds"
+	"github.com/mobulacloud/mobula/storage"
+	"github.com/mobulacloud/mobula/storage/durable"
+	"github.com/mobulacloud/mobula/storage/fleet"
+	"github.com/mobulacloud/mobula/storage/metastore"
+	"github.com/mobulacloud/mobula/storage/picker"
+)
+
+// Config is the JSON section "store" of the daemons' files, and what the daemon adds. The zero value of each field means its documented default.
+type Config struct {
+	Records Records `json:"records,omitzero"`
+
+	// Copies an object gets that does not ask for another number, and the most it may ask for; 2 and 9.
+	Copies    int `json:"copies,omitempty"`
+	MaxCopies int `json:"max_copies,omitempty"`
+
+	// MaxObjectMB bounds one object; 51,200.
+	MaxObjectMB int64 `json:"max_object_mb,omitempty"`
+
+	// StreamingMB is the room that a node must have for an upload of unknown size; 5,120.
+	StreamingMB int64 `json:"streaming_mb,omitempty"`
+
+	// MaxInFlightMB bounds the memory of all uploads together; 96. Beyond it uploads are told to come again.
+	MaxInFlightMB int64 `json:"max_in_flight_mb,omitempty"`
+
+	// MaxConnections and MaxRequests at a time; 16,384 and 8,192.
+	MaxConnections int `json:"max_connections,omitempty"`
+	MaxRequests    int `json:"max_requests,omitempty"`
+
+	// StallSeconds is how long an upload may bring nothing; 45. IdleSeconds is how long a connection may be idle; 120.
+	StallSeconds int `json:"stall_seconds,omitempty"`
+	IdleSeconds  int `json:"idle_seconds,omitempty"`
+
+	// MultiDC demands that copies lie in two datacentres or more.
+	MultiDC bool `json:"multi_dc,omitempty"`
+
+	// UploadPrefix is how many digits of an id name a multipart upload's parent directory, 1 to 4; 3.
+	UploadPrefix int `json:"upload_prefix,omitempty"`
+
+	// SnaplinksDisabled are uuids of accounts without snaplinks.
+	SnaplinksDisabled []string `json:"snaplinks_disabled,omitempty"`
+
+	// Tokens are the keys of authentication tokens. None means keys that are made at the first start and kept in the state directory.
+	Tokens *authcache.TokenConfig `json:"tokens,omitempty"`
+
+	Dir  string                                   `json:"-"` // of state
+	Dial func(fleet.Report) (storage.Node, error) `json:"-"` // the storage node of a report
+	Name string                                   `json:"-"` // the x-server-name of answers; the host's when empty
+	Log  *slog.Logger                             `json:"-"`
+	// Audit writes a line for every request to Log.
+	Audit bool `json:"-"`
+}
+
+// A Front is an object store but for its storage nodes.
+type Front struct {
+	Records   metastore.Store
+	Accounts  *ufds.Directory
+	Identity  *authcache.Cache
+	Registry  *fleet.Registry
+	Fleet     *fleet.Fleet
+	Storage   *durable.Store
+	Namespace *namespace.Namespace
+	Uploads   *mpu.Service
+	Door      *webapi.Server // the first version's dialect
+	DoorV2    *webapi.Server
+
+	repairer *durable.Repairer
+	audit    *webapi.AuditLog
+	log      *slog.Logger
+}
+
+// Open opens the records and makes the parts that stand on them. After an error nothing is left open.
+func Open(ctx context.Context, cfg Config) (_ *Front, err error) {
+	f := &Front{log: cfg.Log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	if f.Records, err = cfg.Records.open(ctx, cfg.Dir, cfg.Log); err != nil {
+		return nil, err
+	}
+	if err := f.openIdentity(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := f.openStorage(ctx, cfg); err != nil {
+		return nil, err
+	}
+	return f, f.openDoors(ctx, cfg)
+}
+
+func (f *Front) openIdentity(ctx context.Context, cfg Config) (err error) {
+	if f.Accounts, err = ufds.New(ufds.Config{Store: f.Records}); err != nil {
+		return err
+	}
+	if err := f.Accounts.Setup(ctx); err != nil {
+		return err
+	}
+	tokens := cfg.Tokens
+	if tokens == nil {
+		if tokens, err = keptTokens(cfg.Dir); err != nil {
+			return err
+		}
+	}
+	f.Identity, err = authcache.New(authcache.Config{Store: f.Records, Tokens: *tokens, Logger: cfg.Log})
+	return err
+}
+
+func (f *Front) openStorage(ctx context.Context, cfg Config) (err error) {
+	if f.Registry, err = fleet.NewRegistry(ctx, f.Records); err != nil {
+		return err
+	}
+	policy := picker.Config{MultiDatacenter: cfg.MultiDC, StreamingSize: cmp.Or(cfg.StreamingMB, 5120) << 20}
+	if f.Fleet, err = fleet.New(fleet.Config{Store: f.Records, Dial: cfg.Dial, Policy: policy, Logger: cfg.Log}); err != nil {
+		return err
+	}
+	f.Storage, err = durable.New(durable.Config{
+		Nodes:       f.Fleet,
+		MaxInFlight: cmp.Or(cfg.MaxInFlightMB, 96) << 20,
+		Damaged:     func(d durable.Damage) { f.repairer.Damaged(d) },
+		Logger:      cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	f.repairer, err = durable.NewRepairer(durable.RepairConfig{Store: f.Storage, Logger: cfg.Log})
+	return err
+}
+
+func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
+	if f.Namespace, err = namespace.New(namespace.Config{Store: f.Records, Logger: cfg.Log}); err != nil {
+		return err
+	}
+	if err := f.Namespace.Define(ctx); err != nil {
+		return err
+	}
+	if f.Uploads, err = mpu.New(mpu.Config{Namespace: f.Namespace, Store: f.Records, Storage: f.Storage, Nodes: f.Fleet, PrefixLen: cfg.UploadPrefix, Logger: cfg.Log}); err != nil {
+		return err
+	}
+	if err := f.Uploads.Define(ctx); err != nil {
+		return err
+	}
+	web := webapi.Config{
+		Namespace: f.Namespace, Storage: f.Storage, Identity: f.Identity, Uploads: f.Uploads,
+		Name: cfg.Name, MaxObjectSize: cfg.MaxObjectMB << 20, Copies: cfg.Copies, MaxCopies: cfg.MaxCopies,
+		StallTimeout: time.Duration(cfg.StallSeconds) * time.Second, IdleTimeout: time.Duration(cfg.IdleSeconds) * time.Second,
+		MaxConnections: cfg.MaxConnections, MaxRequests: cfg.MaxRequests, SnaplinksDisabled: cfg.SnaplinksDisabled, Logger: cfg.Log,
+	}
+	if cfg.Audit {
+		f.audit = webapi.NewAuditLog(cfg.Log, 0)
+		web.Audit = f.audit.Add
+	}
+	if f.Door, err = webapi.New(web); err != nil {
+		return err
+	}
+	web.Dialect = webapi.V2
+	f.DoorV2, err = webapi.New(web)
+	return err
+}
+
+// Run keeps the parts going that follow and mend, until ctx ends.
+func (f *Front) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for name, run := range map[string]func(context.Context) error{
+		"identity": f.Identity.Run, "fleet": f.Fleet.Run, "repair": f.repairer.Run,
+	} {
+		g.Go(func() error {
+			if err := run(ctx); ctx.Err() == nil {
+				return fmt.Errorf("%s ended: %w", name, err)
+			}
+			return nil
+		})
+	}
+	if f.audit != nil {
+		g.Go(func() error {
+			_ = f.audit.Run(ctx) // the context's end is its only error
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// WaitReady waits until requests can be answered: accounts and storage nodes are known. Run must be going.
+func (f *Front) WaitReady(ctx context.Context) error {
+	if err := f.Identity.WaitReady(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-f.Fleet.Ready():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close ends what Open opened. The doors must be shut and Run must have returned.
+func (f *Front) Close() error {
+	var errs []error
+	if f.Storage != nil {
+		f.Storage.Close()
+	}
+	if f.Records != nil {
+		errs = append(errs, f.Records.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Describe adds the front's health and numbers to an admin door.
+func (f *Front) Describe(d *admin.Door) {
+	d.Check("identity", func(context.Context) error { return f.Identity.Ready() })
+	d.Check("records", func(ctx context.Context) error {
+		_, err := f.Records.Position(ctx)
+		return err
+	})
+	d.Check("nodes", func(context.Context) error {
+		nodes := f.Fleet.Nodes()
+		if len(nodes) == 0 {
+			return errors.New("no storage node is known")
+		}
+		var errs []error
+		for _, n := range nodes {
+			if n.Down != "" {
+				errs = append(errs, fmt.Errorf("%s is down since %s: %s", n.Report.Node, n.DownSince.UTC().Format(time.RFC3339), n.Down))
+			}
+			if n.Usage.ReadOnly != "" {
+				errs = append(errs, fmt.Errorf("%s takes no writes: %s", n.Report.Node, n.Usage.ReadOnly))
+			}
+		}
+		return errors.Join(errs...)
+	})
+	d.Collect(admin.FrontDoor(f.Door.Metrics))
+	d.Collect(admin.Struct("mobula_copies", nil, f.Storage.Metrics))
+	d.Collect(admin.Struct("mobula_repair", nil, f.repairer.Metrics))
+	d.Collect(admin.Struct("mobula_identity", nil, f.Identity.Metrics))
+}
