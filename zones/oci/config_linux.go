@@ -28,13 +28,24 @@ const keptMask = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWN
 // whileStarting is what the in-zone init has on top until it has installed the filter, which is the first thing it does.
 const whileStarting = "CAP_SYS_ADMIN"
 
-// masked parts of /proc and /sys are empty inside, as they tell of or act on the host.
-var masked = []string{"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-	"/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/proc/interrupts", "/proc/sysrq-trigger", "/proc/kallsyms",
-	"/proc/kmsg", "/proc/config.gz", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup"}
+// masked are parts of /proc that are empty inside, as they tell of the host to everybody. What only the host's root may open (kcore,
+// kmsg, sysrq-trigger, kpage*, timer_list) needs no mask: a zone's root is not that.
+var masked = []string{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kallsyms", "/proc/keys", "/proc/latency_stats",
+	"/proc/sched_debug", "/proc/scsi", "/proc/timer_stats"}
 
-// readOnly parts of /proc can be looked at.
-var readOnly = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys"}
+// present are those of the paths that this host has. Each mask costs a mount.
+func present(paths []string) []string {
+	var out []string
+	for _, p := range paths {
+		if _, err := os.Lstat(p); err == nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// readOnly parts of /proc can be looked at. Some settings below are a zone's own to the kernel, and still not for it to change.
+var readOnly = []string{"/proc/sys"}
 
 // rlimit is the limit wanted, or as near as this process may go: without CAP_SYS_RESOURCE no higher than its own.
 func rlimit(kind int, soft, hard uint64) configs.Rlimit {
@@ -83,7 +94,7 @@ func (d *Driver) config(m *zones.Machine, rootfs string) (*configs.Config, error
 		UIDMappings:   ids,
 		GIDMappings:   ids,
 		Capabilities:  &configs.Capabilities{Bounding: caps, Effective: caps, Permitted: caps},
-		MaskPaths:     masked,
+		MaskPaths:     d.masks,
 		ReadonlyPaths: readOnly,
 		Devices:       specconv.AllowedDevices,
 		Cgroups:       &cgroups.Cgroup{Path: path.Join(d.cfg.CgroupParent, m.ID), Resources: d.resources(m.Limits)},

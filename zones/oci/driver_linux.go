@@ -44,6 +44,7 @@ type Driver struct {
 	log    *slog.Logger
 	ctl    controllers
 	init   initFiles
+	masks  []string
 	userns userNamespaces
 
 	mu       sync.Mutex
@@ -93,7 +94,7 @@ func New(cfg Config) (*Driver, error) {
 	if err := passable(cfg.MountDir); err != nil {
 		return nil, fmt.Errorf("oci: %w", err)
 	}
-	d := &Driver{cfg: cfg, log: cfg.Logger, ctl: probe(), machines: map[string]*machine{}}
+	d := &Driver{cfg: cfg, log: cfg.Logger, ctl: probe(), masks: present(masked), machines: map[string]*machine{}}
 	var err error
 	if d.init, err = installInit(filepath.Join(cfg.StateDir, "init")); err != nil {
 		return nil, fmt.Errorf("oci: install the in-zone init: %w", err)
@@ -133,7 +134,18 @@ func (d *Driver) Close() error {
 	}
 	d.watchers.Wait()
 	d.userns.close()
+	d.tidy()
 	return nil
+}
+
+// tidy removes the directories that machines are made in, if there is none in them. Who needs them again makes them again.
+func (d *Driver) tidy() {
+	_ = os.Remove(d.cfg.MountDir)
+	if cg, err := d.cgroup("none", nil); err == nil {
+		for _, p := range cg.GetPaths() {
+			_ = os.Remove(filepath.Dir(p))
+		}
+	}
 }
 
 // Capabilities implements zones.Driver.

@@ -165,7 +165,7 @@ func (d *Driver) showRoot(m *zones.Machine) (string, error) {
 	}
 	defer tree.Close()
 	dir := filepath.Join(d.cfg.MountDir, m.ID)
-	if err := os.Mkdir(dir, 0o711); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return "", err
 	}
 	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {

@@ -886,7 +886,7 @@ static void run(void)
 		die("configuration");
 	}
 	for (int i = 0; i < MAX_CONNS; i++)
-		drop(&conns[i]);
+		conns[i].fd = conns[i].report = conns[i].master = -1;
 	is_init = getpid() == 1;
 	devnull = open("/dev/null", O_RDWR | O_CLOEXEC);
 	fcntl(listener, F_SETFD, FD_CLOEXEC);
