@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/mobulacloud/mobula/manta"
@@ -66,7 +65,7 @@ type Namespace struct {
 	log   *slog.Logger
 
 	// Writers that lost once take turns by key, so that a crowd on one name gets through within its few repetitions.
-	turns [64]sync.Mutex
+	turns [64]chan struct{}
 	seed  maphash.Seed
 }
 
@@ -79,6 +78,9 @@ func New(cfg Config) (*Namespace, error) {
 		return nil, fmt.Errorf("namespace: Config.MaxEntries is %d", cfg.MaxEntries)
 	}
 	n := &Namespace{store: cfg.Store, max: cfg.MaxEntries, now: cfg.Now, log: cfg.Logger, seed: maphash.MakeSeed()}
+	for i := range n.turns {
+		n.turns[i] = make(chan struct{}, 1)
+	}
 	if n.max == 0 {
 		n.max = MaxEntries
 	}
@@ -116,10 +118,14 @@ func (n *Namespace) Define(ctx context.Context) error {
 }
 
 // turn waits for the key's turn and returns the function that ends it.
-func (n *Namespace) turn(key manta.Key) func() {
-	m := &n.turns[maphash.String(n.seed, string(key))%uint64(len(n.turns))]
-	m.Lock()
-	return m.Unlock
+func (n *Namespace) turn(ctx context.Context, key manta.Key) (end func(), err error) {
+	t := n.turns[maphash.String(n.seed, string(key))%uint64(len(n.turns))]
+	select {
+	case t <- struct{}{}:
+		return func() { <-t }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // stamp returns the modification time of a change made now.

@@ -48,7 +48,11 @@ func (n *Namespace) retry(ctx context.Context, key manta.Key, o Options, change 
 			return fmt.Errorf("%w: %s", ErrConcurrent, key)
 		}
 		if try == 0 {
-			defer n.turn(key)()
+			end, err := n.turn(ctx, key)
+			if err != nil {
+				return err
+			}
+			defer end()
 		} else if err := pause(ctx, time.Duration(rand.Int64N(int64(try)*int64(5*time.Millisecond)))); err != nil {
 			return err
 		}
