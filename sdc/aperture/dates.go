@@ -26,7 +26,7 @@ func parseDate(s string) (time.Time, bool) {
 		}
 		// A zone by another name would silently be taken for UTC.
 		if strings.Contains(layout, "MST") && !strings.Contains(s, "GMT") && !strings.Contains(s, "UTC") {
-			return time.Time{}, false
+			continue
 		}
 		return t.UTC(), true
 	}
