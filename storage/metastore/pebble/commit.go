@@ -73,7 +73,7 @@ type commit struct {
 	seq   uint64 // in the change log; 0 if no watched bucket was changed
 
 	changes []change
-	zeros   [][]byte // counters that are there and zero
+	zeros   [][]byte                 // counters that are there and zero
 	claimed map[string]metastore.Key // unique values that the batch gives to records, by uniqueKey
 	freed   map[string]struct{}      // unique values that the batch takes from records
 }

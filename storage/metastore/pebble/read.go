@@ -283,6 +283,13 @@ func (p *page) add(key, stored, indexed []byte) error {
 	if err != nil {
 		return err
 	}
+	if p.values == nil {
+		// Records of a page are much alike: room for all of them by the measure of the first saves growing step by step.
+		n := cap(p.rows) + cap(p.rows)/16
+		p.texts = make([]byte, 0, n*(len(key)+len(head)+len(etag)))
+		p.values = make([]byte, 0, min(n*(len(value)+8), pageBytes+len(value)))
+		p.spans = make([]span, 0, cap(p.rows))
+	}
 	var s span
 	p.texts = append(append(p.texts, head...), rest...)
 	s.partition = len(p.texts)
