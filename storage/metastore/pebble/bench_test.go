@@ -67,6 +67,9 @@ var benchDir = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if childMain() {
+		return
+	}
 	code := m.Run()
 	if dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "metastore-bench*")); benchUsed.Load() {
 		for _, d := range dirs {
