@@ -339,3 +339,13 @@ func (w *world) raw(text []byte, pause time.Duration) string {
 		}
 	}
 }
+
+func readAll(t testing.TB, resp *http.Response) string {
+	t.Helper()
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
