@@ -6,7 +6,7 @@ import (
 )
 
 // ChunkSize is the size of the buffers in which a body travels to the copies, in bytes.
-const ChunkSize = 256 << 10
+const ChunkSize = 128 << 10
 
 // budget counts the bytes that uploads hold.
 type budget struct {
@@ -19,6 +19,16 @@ func newBudget(limit int64) *budget { return &budget{limit: limit} }
 // take reserves n bytes, or reports that they are not to be had now.
 func (b *budget) take(n int64) bool {
 	if b.used.Add(n) > b.limit {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+// takeExtra reserves n bytes for an upload that could do without. Extras stop at half of the limit, so that uploads that run ahead never keep out a
+// new one.
+func (b *budget) takeExtra(n int64) bool {
+	if b.used.Add(n) > b.limit/2 {
 		b.used.Add(-n)
 		return false
 	}

@@ -32,7 +32,7 @@ func TestHistories(t *testing.T) {
 
 func history(rt *rapid.T) {
 	c := newCluster(shim{rt}, rapid.IntRange(1, 5).Draw(rt, "nodes"), func(cfg *Config) {
-		cfg.MaxInFlight, cfg.MaxPerUpload = 8*ChunkSize, 3*ChunkSize
+		cfg.MaxInFlight, cfg.MaxPerUpload = 8*ChunkSize, 4*ChunkSize
 	})
 	defer c.close()
 	names := slices.Sorted(maps.Keys(c.nodes))

@@ -21,8 +21,8 @@ type RepairConfig struct {
 	Store *Store
 
 	// Current returns where the object's record says that the copies are, or an error that is [storage.ErrNotFound] when no
-	// record names the object any more. It keeps repair from bringing back what was deleted meanwhile. nil takes every
-	// location as given.
+	// record names the object any more. It keeps repair from bringing back what was deleted meanwhile, and lets a node's own scrub
+	// report damage by id alone: of loc, only the ID need be set. nil takes every location as given.
 	Current func(ctx context.Context, loc Location) (Location, error)
 
 	// Rewrite replaces a location by another in every record of the object, provided that they still have the old one. After an error the new copies are

@@ -204,6 +204,13 @@ func TestReadDamageIsRepaired(t *testing.T) {
 				t.Fatalf("after damage on %s: copies on %v", name, h)
 			}
 		}
+		// A scrub knows but the id.
+		c.nodes["2.stor"].MemNode.Delete(t.Context(), loc.ID)
+		q.Add(Location{ID: loc.ID})
+		synctest.Wait()
+		if h := c.holders(loc.ID); len(h) != 2 {
+			t.Errorf("after a report by id: copies on %v", h)
+		}
 		if m := q.Metrics(); m.Waiting+m.Working != 0 || m.Whole < 3 || m.Oldest != 0 {
 			t.Errorf("metrics %+v", m)
 		}

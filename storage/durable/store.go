@@ -86,7 +86,8 @@ type Config struct {
 	// MaxInFlight bounds the bytes that all uploads together hold in memory; 0 means 128 MiB.
 	MaxInFlight int64
 
-	// MaxPerUpload bounds what one upload holds; 0 means 4 MiB. At least two buffers ([ChunkSize]).
+	// MaxPerUpload bounds what one upload holds; 0 means 4 MiB. At least two buffers ([ChunkSize]): so much each upload has for itself, and more
+	// only while half of MaxInFlight is free.
 	MaxPerUpload int64
 
 	// HeldSize is the greatest body of known size that is held whole until all copies are written; 0 means 64 KiB, which is

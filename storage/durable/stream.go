@@ -14,7 +14,7 @@ import (
 
 // stream is a body that goes to all copies while it comes. The caller fills a chunk; when it is full, every replica and the summing
 // goroutine get it at once; when the last of them is through with it, it comes back to be filled again. A stream owns at least
-// minChunks and takes more while the budget has some, so a fast client runs ahead of slow disks by a bounded distance.
+// minChunks and takes more while half of the budget is free, so a fast client runs ahead of slow disks by a bounded distance.
 type stream struct {
 	s        *Store
 	ctx      context.Context
@@ -175,7 +175,7 @@ func (st *stream) take() *chunk {
 		return c
 	}
 	if st.owned == st.reserved {
-		if int64(st.reserved+1)*ChunkSize > st.s.cfg.MaxPerUpload || !st.s.budget.take(ChunkSize) {
+		if int64(st.reserved+1)*ChunkSize > st.s.cfg.MaxPerUpload || !st.s.budget.takeExtra(ChunkSize) {
 			return nil
 		}
 		st.reserved++

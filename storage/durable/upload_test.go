@@ -217,7 +217,7 @@ func TestStalledNodeFailsUpload(t *testing.T) {
 
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newCluster(t, 2, func(cfg *Config) { cfg.MaxInFlight, cfg.MaxPerUpload = 6*ChunkSize, 4*ChunkSize })
+		c := newCluster(t, 2, func(cfg *Config) { cfg.MaxInFlight, cfg.MaxPerUpload = 8*ChunkSize, 4*ChunkSize })
 		defer c.close()
 		c.nodes["2.stor"].SetDelay(time.Second)
 		begin := func() (*Upload, error) {
@@ -240,8 +240,13 @@ func TestMemoryIsBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		u3, err := begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer u3.Cancel()
 		if _, err = begin(); !errors.Is(err, ErrBusy) {
-			t.Errorf("third upload: %v, want ErrBusy", err)
+			t.Errorf("fourth upload: %v, want ErrBusy", err)
 		}
 		if _, err = c.put(nil, 0, 1); !errors.Is(err, ErrBusy) {
 			t.Errorf("small upload: %v, want ErrBusy", err)

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"cmp"
+	"context"
 	crand "crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -53,6 +54,7 @@ type Fleet struct {
 	probes chan *node // nodes that went down
 
 	mu      sync.RWMutex
+	heard   chan struct{} // closed and replaced when a report has been taken up
 	nodes   map[string]*node
 	members map[string]Member
 	dirty   bool // records have changed since view was made
@@ -92,7 +94,7 @@ func New(cfg Config) (*Fleet, error) {
 	cfg.ProbeMin = cmp.Or(cfg.ProbeMin, 500*time.Millisecond)
 	cfg.ProbeMax = max(cmp.Or(cfg.ProbeMax, 15*time.Second), cfg.ProbeMin)
 	cfg.ProbeTimeout = cmp.Or(cfg.ProbeTimeout, 2*time.Second)
-	f := &Fleet{cfg: cfg, log: cfg.Logger, rand: cfg.Rand, ready: make(chan struct{}), probes: make(chan *node, 64),
+	f := &Fleet{cfg: cfg, log: cfg.Logger, rand: cfg.Rand, ready: make(chan struct{}), heard: make(chan struct{}), probes: make(chan *node, 64),
 		nodes: map[string]*node{}, members: map[string]Member{}}
 	if f.log == nil {
 		f.log = slog.New(slog.DiscardHandler)
@@ -107,6 +109,26 @@ func New(cfg Config) (*Fleet, error) {
 
 // Ready is closed when Run has read all records for the first time.
 func (f *Fleet) Ready() <-chan struct{} { return f.ready }
+
+// WaitReport waits until the Fleet has taken up a report that the Registry received from the node at since or later, or until ctx ends. A process that
+// has just registered its own nodes uses it to be sure that it can write to them.
+func (f *Fleet) WaitReport(ctx context.Context, id string, since time.Time) error {
+	since = since.Truncate(time.Millisecond) // as records keep it
+	for {
+		f.mu.RLock()
+		n, heard := f.nodes[id], f.heard
+		known := n != nil && !n.reported.Before(since)
+		f.mu.RUnlock()
+		if known {
+			return nil
+		}
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for storage node %s: %w", id, context.Cause(ctx))
+		}
+	}
+}
 
 // Choose implements [durable.Nodes].
 func (f *Fleet) Choose(req picker.Request) ([]picker.Tuple, error) {

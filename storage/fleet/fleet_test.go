@@ -202,6 +202,30 @@ func TestFleetFollowsRecords(t *testing.T) {
 	})
 }
 
+func TestWaitReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		defer w.run()()
+		time.Sleep(2 * time.Hour)
+		if _, err := w.chosen(1); err == nil {
+			t.Error("a node that was silent for hours is chosen")
+		}
+		since := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := w.fleet.WaitReport(ctx, "1.stor", since); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("no report: %v", err)
+		}
+		time.AfterFunc(time.Second, func() { w.report("1.stor") })
+		if err := w.fleet.WaitReport(t.Context(), "1.stor", since); err != nil {
+			t.Error(err)
+		}
+		if got, err := w.chosen(1); err != nil || len(got) != 1 {
+			t.Errorf("at once afterwards: %v, %v", got, err)
+		}
+	})
+}
+
 func TestRemove(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)

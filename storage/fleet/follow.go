@@ -138,6 +138,9 @@ func (f *Fleet) setMember(id string, m Member, there bool) {
 	f.stale = true
 }
 
+// silence is how long after its last report a node's next one is news.
+const silence = 2 * DefaultInterval
+
 func (f *Fleet) setReport(id string, rec record, there bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -162,8 +165,14 @@ func (f *Fleet) setReport(id string, rec record, there bool) {
 	if rec.Usage.ReadOnly != n.report.Usage.ReadOnly {
 		f.stale = true
 	}
-	n.report, n.reported = rec.Report, time.UnixMilli(rec.Timestamp)
+	at := time.UnixMilli(rec.Timestamp)
+	if at.Sub(n.reported) > silence {
+		f.stale = true // the view may hold it for gone
+	}
+	n.report, n.reported = rec.Report, at
 	f.dirty = true
+	close(f.heard)
+	f.heard = make(chan struct{})
 	if n.down != "" {
 		// It reports, so it lives; whether it can be reached from here is for the probe to say.
 		f.probe(n)

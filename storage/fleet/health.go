@@ -45,7 +45,7 @@ func (f *Fleet) Observe(id string, fault error) {
 	n.failures = n.recentFailures(now) + 1
 	n.lastFault = now
 	f.dirty = true
-	if n.down == "" && (errors.Is(fault, storage.ErrUnavailable) || n.streak >= tolerated) {
+	if n.down == "" && (errors.Is(fault, storage.ErrUnavailable) || errors.Is(fault, storage.ErrClosed) || n.streak >= tolerated) {
 		n.down, n.since = fault.Error(), now
 		f.stale = true
 		f.log.Warn("storage node is down", "node", id, "err", fault)
