@@ -1,0 +1,107 @@
+package namespace
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+
+	"github.com/mobulacloud/mobula/manta"
+	"github.com/mobulacloud/mobula/storage"
+	"github.com/mobulacloud/mobula/storage/metastore"
+)
+
+// Objects yields every object that has bytes, of all accounts, in no order that means anything. It reads everything, so it is for work in
+// the background: repair, audit. The sequence ends after an error, which is its last element.
+func (n *Namespace) Objects(ctx context.Context) iter.Seq2[*manta.Entry, error] {
+	return func(yield func(*manta.Entry, error) bool) {
+		for rec, err := range n.store.Find(ctx, Bucket, metastore.Query{Scan: true}) {
+			if err != nil {
+				yield(nil, fmt.Errorf("read all objects: %w", err))
+				return
+			}
+			if rec.Key.Name == "" {
+				continue // the head of a directory
+			}
+			e := &manta.Entry{Key: manta.Key(rec.Key.Partition + "/" + rec.Key.Name)}
+			if err := decode(rec.Value, e, true); err != nil {
+				yield(nil, err)
+				return
+			}
+			if e.Type == manta.TypeObject && len(e.Sharks) > 0 && !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Relocate records that the copies of an object are now elsewhere: in the entry under key and in all its snaplinks, as far as they still
+// refer to these bytes and still have the places of from. Entries that do not are left alone; when there is none that does, the
+// error is [ErrNotFound]. It changes no times and no etags, and may be repeated.
+func (n *Namespace) Relocate(ctx context.Context, key manta.Key, object string, from, to []storage.Shark) error {
+	keys := []manta.Key{key}
+	st, err := n.Look(ctx, key, false)
+	if err != nil {
+		return err
+	}
+	if st.Entry != nil && st.Entry.LinkID != "" {
+		if keys, err = n.links(ctx, st.Entry.LinkID); err != nil {
+			return err
+		}
+	}
+	moved := 0
+	for _, k := range keys {
+		ok, err := n.relocate(ctx, k, object, from, to)
+		if err != nil {
+			return fmt.Errorf("relocate %s: %w", k, err)
+		}
+		if ok {
+			moved++
+		}
+	}
+	if moved == 0 {
+		return fmt.Errorf("relocate %s: %w", key, ErrNotFound)
+	}
+	return nil
+}
+
+// links returns the keys of all entries with a link id.
+func (n *Namespace) links(ctx context.Context, id string) ([]manta.Key, error) {
+	var keys []manta.Key
+	for rec, err := range n.store.Find(ctx, Bucket, metastore.Query{Filter: metastore.Eq{Field: "linkId", Value: id}}) {
+		if err != nil {
+			return nil, fmt.Errorf("look for links to %s: %w", id, err)
+		}
+		keys = append(keys, manta.Key(rec.Key.Partition+"/"+rec.Key.Name))
+	}
+	return keys, nil
+}
+
+func (n *Namespace) relocate(ctx context.Context, key manta.Key, object string, from, to []storage.Shark) (bool, error) {
+	for {
+		st, err := n.Look(ctx, key, false)
+		if err != nil {
+			return false, err
+		}
+		e := st.Entry
+		if e == nil || e.ObjectID != object {
+			return false, nil
+		}
+		if slices.Equal(e.Sharks, to) {
+			return true, nil
+		}
+		if !slices.Equal(e.Sharks, from) {
+			return false, nil
+		}
+		e.Sharks = to
+		value, err := encode(e)
+		if err != nil {
+			return false, err
+		}
+		_, err = n.store.Commit(ctx, metastore.Batch{metastore.Put{Bucket: Bucket, Key: entryKey(key), Value: value, If: metastore.EtagIs(st.etag)}})
+		if !errors.Is(err, metastore.ErrConflict) {
+			return err == nil, err
+		}
+	}
+}
