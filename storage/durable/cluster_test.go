@@ -243,7 +243,13 @@ func (r *hookedReader) Read(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return r.ReadCloser.Read(p)
+	n, err := r.ReadCloser.Read(p)
+	if err == io.EOF {
+		if end := r.h.at("end"); end != nil && !errors.Is(end, errLie) {
+			err = end
+		}
+	}
+	return n, err
 }
 
 // errLie makes a read hand out a wrong byte, as a broken transport would.

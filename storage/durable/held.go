@@ -128,12 +128,6 @@ func (h *held) put(shark storage.Shark) (asked bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if p, ok := node.(Putter); ok {
-		op = "put"
-		g.start(h.s.cfg.StallTimeout)
-		_, err = p.Put(g.ctx, h.places.id, *h.buf, h.sums)
-		return true, g.stop(err)
-	}
 	g.start(h.s.cfg.CreateTimeout)
 	w, err := node.Create(g.ctx, h.places.id, storage.CreateOptions{Size: h.sums.Size})
 	if err = g.stop(err); err != nil {
@@ -160,10 +154,4 @@ func (h *held) cancel() {
 	freeHeld(h.buf, h.class)
 	h.s.budget.give(h.size)
 	h.buf = nil
-}
-
-// A Putter is a node that takes a small object in one call, with the meaning of Create, Write and Commit in a row. Nodes behind a network
-// save two round trips by it; it is optional.
-type Putter interface {
-	Put(ctx context.Context, id storage.ObjectID, data []byte, sums storage.Sums) (storage.Info, error)
 }

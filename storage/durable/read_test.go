@@ -132,31 +132,67 @@ func TestReadFailures(t *testing.T) {
 	}
 }
 
-// TestWrongByteOnTheWay has a transport change a byte that the node had verified.
+// TestWrongByteOnTheWay has a transport change a byte that the node had verified. In one read, another copy takes over; once bytes have been
+// handed out, the transfer must not be complete.
 func TestWrongByteOnTheWay(t *testing.T) {
 	for way, read := range readers {
-		synctest.Test(t, func(t *testing.T) {
-			c := newCluster(t, 1)
-			defer c.close()
-			data := storagetest.Data(5, 100_000)
-			loc := c.mustPut(data, 1)
-			c.nodes["1.stor"].set(func(step string, n int) error {
-				if step == "read" && n == 1 {
-					return errLie
+		for _, tt := range []struct{ size, copies int }{{500, 1}, {500, 2}, {100_000, 1}, {100_000, 2}} {
+			synctest.Test(t, func(t *testing.T) {
+				c := newCluster(t, tt.copies)
+				defer c.close()
+				data := storagetest.Data(5, tt.size)
+				loc := c.mustPut(data, tt.copies)
+				c.nodes["1.stor"].set(func(step string, n int) error {
+					if step == "read" {
+						return errLie
+					}
+					return nil
+				})
+				for range 6 {
+					r, err := c.store.Open(t.Context(), loc, 0, -1)
+					if err != nil {
+						t.Fatal(err)
+					}
+					got, err := read(r)
+					r.Close()
+					if err == nil && !bytes.Equal(got, data) || len(got) == len(data) && err != nil {
+						t.Errorf("%s %d bytes of %d copies: %d bytes, %v", way, tt.size, tt.copies, len(got), err)
+					}
+					if tt.copies == 1 && err == nil {
+						t.Errorf("%s %d bytes: a wrong byte is served", way, tt.size)
+					}
+					if tt.copies == 2 && tt.size == 500 && err != nil {
+						t.Errorf("%s: %v although there is another copy", way, err)
+					}
 				}
-				return nil
 			})
-			r, err := c.store.Open(t.Context(), loc, 0, -1)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			got, err := read(r)
-			if !errors.Is(err, storage.ErrCorrupt) || len(got) == len(data) {
-				t.Errorf("%s: %d bytes, %v; want an incomplete transfer", way, len(got), err)
-			}
-		})
+		}
 	}
+}
+
+// TestUnconfirmedRange reads ranges through a transport that says only at the end whether what came is right.
+func TestUnconfirmedRange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 2)
+		defer c.close()
+		data := storagetest.Data(5, 200_000)
+		loc := c.mustPut(data, 2)
+		c.nodes["1.stor"].set(func(step string, n int) error {
+			if step == "end" {
+				return errInjected
+			}
+			return nil
+		})
+		for range 6 {
+			if got, err := c.get(loc, 10, 100); err != nil || !bytes.Equal(got, data[10:110]) {
+				t.Errorf("short range: %d bytes, %v", len(got), err)
+			}
+			got, err := c.get(loc, 10, 150_000)
+			if err == nil && !bytes.Equal(got, data[10:150_010]) || err != nil && len(got) == 150_000 {
+				t.Errorf("long range: %d bytes, %v", len(got), err)
+			}
+		}
+	})
 }
 
 func TestOtherContentIsNotServed(t *testing.T) {

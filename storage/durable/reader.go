@@ -81,6 +81,7 @@ type reader struct {
 // part is an open copy.
 type part struct {
 	src   *source
+	from  int64 // where it begins
 	rc    io.ReadCloser
 	info  storage.Info
 	guard *guard
@@ -133,7 +134,7 @@ func (r *reader) candidates() (src, hedge *source) {
 // open asks one copy for the rest of the range.
 func (r *reader) open(ctx context.Context, shark storage.Shark) (*part, error) {
 	g := newGuard(ctx)
-	p := &part{guard: g}
+	p := &part{guard: g, from: r.pos}
 	node, err := r.s.nodes.Node(shark.Node)
 	if err == nil {
 		g.start(r.s.cfg.CreateTimeout)
@@ -221,10 +222,24 @@ func (r *reader) Read(p []byte) (int, error) {
 		}
 		r.cur.guard.start(r.s.cfg.StallTimeout)
 		n, err := r.cur.rc.Read(p)
+		if n > 0 && r.pos+int64(n) == r.end && !r.whole && err == nil {
+			err = r.confirm()
+		}
 		err = r.cur.guard.stop(err)
-		if sumErr := r.check(p[:n]); sumErr != nil {
+		sumErr := r.sum(p[:n])
+		if r.pos+int64(n) == r.end && (sumErr != nil || !r.whole && err != io.EOF) {
+			// Something in this transfer is wrong, and nobody knows what.
+			if sumErr != nil {
+				err = sumErr
+			}
+			if r.pos == r.cur.from {
+				r.lose(err) // nothing of it was handed out
+				continue
+			}
+			r.err = fmt.Errorf("%w: read %s: transfer from %s: %w", storage.ErrCorrupt, r.loc.ID, r.cur.src.shark.Node, err)
+			r.s.log.ErrorContext(r.ctx, "content changed on the way", "object", r.loc.ID, "node", r.cur.src.shark.Node, "err", err)
 			r.drop()
-			return 0, sumErr
+			return 0, r.err
 		}
 		r.count(n)
 		if r.pos == r.end {
@@ -238,19 +253,27 @@ func (r *reader) Read(p []byte) (int, error) {
 	}
 }
 
-// check sums bytes that are about to be handed out. Before the last byte of a whole object leaves, the sum of all must be
-// that of the copy, so that a transfer that went wrong on the way is never taken for complete.
-func (r *reader) check(p []byte) error {
+// confirm reads on to the end, where a node behind a network says whether what came is what it sent. io.EOF is the good answer.
+func (r *reader) confirm() error {
+	var one [1]byte
+	n, err := r.cur.rc.Read(one[:])
+	if err == nil {
+		err = fmt.Errorf("%w: %d bytes beyond the range", storage.ErrUnavailable, n)
+	}
+	return err
+}
+
+// sum takes bytes that are about to be handed out into the sum of the whole, if it is read. Before the last of them leave, that must be the
+// sum which is stored with the copy, so that a transfer that went wrong on the way is never taken for complete.
+func (r *reader) sum(p []byte) error {
 	if !r.whole {
 		return nil
 	}
-	r.crc = crc32.Update(r.crc, castagnoli, p)
-	if r.pos+int64(len(p)) == r.end && r.crc != r.cur.info.CRC32C {
-		node := r.cur.src.shark.Node
-		r.err = fmt.Errorf("%w: read %s: content from %s has sum %08x, not the stored one", storage.ErrCorrupt, r.loc.ID, node, r.crc)
-		r.s.log.ErrorContext(r.ctx, "content changed on the way", "object", r.loc.ID, "node", node)
-		return r.err
+	crc := crc32.Update(r.crc, castagnoli, p)
+	if r.pos+int64(len(p)) == r.end && crc != r.cur.info.CRC32C {
+		return fmt.Errorf("%w: content has CRC32C %08x, not the stored %08x", storage.ErrUnavailable, crc, r.cur.info.CRC32C)
 	}
+	r.crc = crc
 	return nil
 }
 
@@ -332,7 +355,8 @@ func (o *outlet) Write(p []byte) (int, error) {
 	if left := r.end - r.pos; int64(len(clip)) > left {
 		clip = clip[:left]
 	}
-	if o.err = r.check(clip); o.err != nil {
+	if err := r.sum(clip); err != nil {
+		o.err = fmt.Errorf("%w: read %s: from %s: %w", storage.ErrCorrupt, r.loc.ID, r.cur.src.shark.Node, err)
 		return 0, o.err
 	}
 	n, err := o.w.Write(clip)
