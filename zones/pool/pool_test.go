@@ -153,6 +153,7 @@ func TestBoundedAndInTurn(t *testing.T) {
 	run(t, pool.Config{Max: 2}, func(t *testing.T, p *pool.Pool, f *factory) {
 		a, b := get(t, p, small), get(t, p, small)
 		var order []int
+		var mu sync.Mutex
 		var wg sync.WaitGroup
 		for i := range 4 {
 			wg.Go(func() {
@@ -161,7 +162,9 @@ func TestBoundedAndInTurn(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				mu.Lock()
 				order = append(order, i)
+				mu.Unlock()
 				time.Sleep(time.Second)
 				l.Return()
 			})
