@@ -256,6 +256,7 @@ func (p *process) drain() {
 	for _, f := range p.ours {
 		f.Close()
 	}
+	<-copied // a closed pipe ends them; the caller's writers are the caller's again after Wait
 }
 
 func (p *process) closeAll() {
