@@ -97,6 +97,11 @@ func isDisconnect(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed) || errors.Is(err, io.ErrClosedPipe)
 }
 
+// onErrors are the headers that an answer keeps when it becomes an error.
+var onErrors = map[string]bool{
+	"Server": true, "Connection": true, "x-request-id": true, "x-server-name": true, "Etag": true, "Last-Modified": true, "Content-Range": true, "Allow": true,
+}
+
 // fail answers with an error. Where the head is out already there is nothing left to say but to break the connection, so that the client does not
 // take what it has for the whole.
 func (r *Request) fail(err error) *manta.Error {
@@ -111,9 +116,11 @@ func (r *Request) fail(err error) *manta.Error {
 		r.status = statusAbandoned
 		return e
 	}
-	h := r.Answer()
-	for _, name := range []string{"Accept-Ranges", "Content-Disposition", "Durability-Level", "Transfer-Encoding", "Trailer"} {
-		delete(h, name)
+	// What was said about an entry that is not to be sent is not said of the error.
+	for name := range r.Answer() {
+		if !onErrors[name] {
+			delete(r.Answer(), name)
+		}
 	}
 	if e.RetryAfter > 0 {
 		r.set("Retry-After", strconv.FormatInt(int64((e.RetryAfter+time.Second-1)/time.Second), 10))

@@ -103,7 +103,7 @@ func (r *Request) blob(status int, contentType string, b []byte) {
 	sum := md5.Sum(b)
 	r.set("Content-Type", contentType)
 	r.set("Content-Length", strconv.Itoa(len(b)))
-	r.set("Content-Md5", base64.StdEncoding.EncodeToString(sum[:]))
+	r.set("Content-MD5", base64.StdEncoding.EncodeToString(sum[:]))
 	r.WriteHead(status)
 	if r.Method != http.MethodHead {
 		r.Write(b)

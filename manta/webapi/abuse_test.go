@@ -1,0 +1,318 @@
+package webapi
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mobulacloud/mobula/storage"
+)
+
+// A wire is a connection on which a test speaks HTTP by hand.
+type wire struct {
+	t *testing.T
+	net.Conn
+	in *bufio.Reader
+}
+
+func (w *world) dial(t *testing.T) *wire {
+	t.Helper()
+	c, err := net.Dial("tcp", w.web.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(20 * time.Second))
+	return &wire{t, c, bufio.NewReader(c)}
+}
+
+func (c *wire) send(s string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, s); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+// head sends the head of a signed request.
+func (c *wire) head(w *world, method, path string, header ...string) {
+	c.t.Helper()
+	r := w.request(call{as: "alice", method: method, path: path})
+	c.send(method + " " + path + " HTTP/1.1\r\nHost: x\r\nDate: " + r.Header.Get("Date") + "\r\nAuthorization: " + r.Header.Get("Authorization") + "\r\n" +
+		strings.Join(append(header, "", ""), "\r\n"))
+}
+
+func (c *wire) answer(method string) answer {
+	c.t.Helper()
+	resp, err := http.ReadResponse(c.in, &http.Request{Method: method})
+	if err != nil {
+		c.t.Fatalf("read answer: %v", err)
+	}
+	return answer{resp, readAll(c.t, resp)}
+}
+
+// TestContinue: a refusal comes instead of "100 Continue", and 100 only when nothing but the body can go wrong any more.
+func TestContinue(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	c := w.dial(t)
+	c.head(w, "PUT", "/alice/stor/no/x", "Expect: 100-continue", "Content-Length: 5")
+	if a := c.answer("PUT"); a.StatusCode != 404 || a.code() != "DirectoryDoesNotExist" {
+		t.Errorf("put without a parent: %d %s", a.StatusCode, a.body)
+	}
+	for _, bad := range [][]string{
+		{"Durability-Level: 7"}, {"Content-MD5: x"}, {"Content-Disposition: a/b;"}, {"If-Match: x"}, {"Role-Tag: none"},
+	} {
+		c := w.dial(t)
+		c.head(w, "PUT", "/alice/stor/x", append(bad, "Expect: 100-continue", "Content-Length: 500000")...)
+		if a := c.answer("PUT"); a.StatusCode < 400 {
+			t.Errorf("%s: %d before the body", bad, a.StatusCode)
+		}
+	}
+	for _, length := range []string{"Content-Length: 5", "Transfer-Encoding: chunked"} {
+		c = w.dial(t)
+		c.head(w, "PUT", "/alice/stor/x", "Expect: 100-continue", length)
+		if a := c.answer("PUT"); a.StatusCode != 100 {
+			t.Fatalf("%s: %d instead of 100", length, a.StatusCode)
+		}
+		if strings.HasPrefix(length, "T") {
+			c.send("5\r\nhello\r\n0\r\n\r\n")
+		} else {
+			c.send("hello")
+		}
+		if a := c.answer("PUT"); a.StatusCode != 204 || a.Header.Get("Computed-Md5") != sumOf("hello") {
+			t.Errorf("%s: %d %v", length, a.StatusCode, a.Header)
+		}
+		// The connection goes on.
+		c.head(w, "GET", "/alice/stor/x")
+		if a := c.answer("GET"); a.body != "hello" {
+			t.Errorf("%s: then %d %s", length, a.StatusCode, a.body)
+		}
+	}
+}
+
+// TestDrain: a client that sends all of a refused body before it reads gets the answer, and may go on where the body was not too long.
+func TestDrain(t *testing.T) {
+	w := newWorld(t, worldOptions{config: func(c *Config) { c.MaxDrain = 8 << 20 }})
+	for _, size := range []int{1000, 300 << 10, 4 << 20} {
+		c := w.dial(t)
+		c.head(w, "PUT", "/alice/stor/no/x", fmt.Sprint("Content-Length: ", size))
+		c.send(strings.Repeat("x", size))
+		if a := c.answer("PUT"); a.code() != "DirectoryDoesNotExist" {
+			t.Errorf("%d bytes: %d %s", size, a.StatusCode, a.body)
+		}
+		c.head(w, "GET", "/alice/stor")
+		if a := c.answer("GET"); a.StatusCode != 200 {
+			t.Errorf("after %d bytes: %d", size, a.StatusCode)
+		}
+	}
+	c := w.dial(t)
+	c.head(w, "PUT", "/alice/stor/no/x", "Content-Length: 999999999")
+	if a := c.answer("PUT"); a.code() != "DirectoryDoesNotExist" {
+		t.Errorf("a body that is too long: %d %s", a.StatusCode, a.body)
+	}
+	if _, err := c.in.ReadByte(); err == nil {
+		t.Error("the connection is still open")
+	}
+}
+
+func TestStall(t *testing.T) {
+	w := newWorld(t, worldOptions{config: func(c *Config) { c.StallTimeout = 60 * time.Millisecond }})
+	for _, length := range []string{"Content-Length: 100000", "Transfer-Encoding: chunked"} {
+		c := w.dial(t)
+		c.head(w, "PUT", "/alice/stor/x", length)
+		if strings.HasPrefix(length, "T") {
+			c.send("5\r\nhel")
+		} else {
+			c.send("hel")
+		}
+		a := c.answer("PUT")
+		if a.StatusCode != 408 || a.code() != "UploadTimeout" || !a.Close {
+			t.Errorf("%s: %d %s, close %v", length, a.StatusCode, a.body, a.Close)
+		}
+	}
+	w.want(404, "", call{as: "alice", method: "GET", path: "/alice/stor/x"})
+}
+
+// TestBrokenBodies: whatever goes wrong with a body, nothing is stored and the server lives on.
+func TestBrokenBodies(t *testing.T) {
+	var mu sync.Mutex
+	statuses := map[string]int{}
+	w := newWorld(t, worldOptions{config: func(c *Config) {
+		c.Audit = func(a *Audit) {
+			mu.Lock()
+			defer mu.Unlock()
+			statuses[a.Target] = a.Status
+		}
+	}})
+	for i, test := range []struct {
+		header, body string
+		status       int // 0: the client goes away instead of reading
+	}{
+		{"Content-Length: 10", "hello", 0},
+		{"Content-Length: 1000000", strings.Repeat("x", 500000), 0},
+		{"Transfer-Encoding: chunked", "5\r\nhello\r\n", 0},
+		{"Transfer-Encoding: chunked", "5\r\nhe", 0},
+		{"Transfer-Encoding: chunked", "zz\r\nhello\r\n0\r\n\r\n", 400},
+		{"Transfer-Encoding: chunked", "ffffffffffffffffff\r\nhello", 400},
+		{"Transfer-Encoding: chunked", "5\r\nhelloXX5\r\nworld\r\n0\r\n\r\n", 400},
+		{"Transfer-Encoding: chunked", "-5\r\nhello\r\n0\r\n\r\n", 400},
+	} {
+		path := fmt.Sprint("/alice/stor/broken", i)
+		c := w.dial(t)
+		c.head(w, "PUT", path, test.header)
+		c.send(test.body)
+		if test.status == 0 {
+			c.Close()
+			w.await(func() bool { mu.Lock(); defer mu.Unlock(); return statuses[path] != 0 })
+			mu.Lock()
+			if statuses[path] != 499 {
+				t.Errorf("%s %q: audit says %d", test.header, test.body[:min(20, len(test.body))], statuses[path])
+			}
+			mu.Unlock()
+		} else if a := c.answer("PUT"); a.StatusCode != test.status || a.code() != "BadRequest" {
+			t.Errorf("%s %q: %d %s", test.header, test.body, a.StatusCode, a.body)
+		}
+		w.want(404, "", call{as: "alice", method: "GET", path: path})
+	}
+	w.await(func() bool { return w.storage.Metrics().BytesInFlight == 0 })
+	if n := w.objects(); n != 0 {
+		t.Errorf("%d copies are stored", n)
+	}
+	if m := w.Metrics(); m.Working != 0 {
+		t.Errorf("%d requests never ended", m.Working)
+	}
+}
+
+// TestReaderLeaves: a client that goes away in the middle of a download leaves nothing behind.
+func TestReaderLeaves(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	w.put("/alice/stor/big", strings.Repeat("0123456789abcdef", 1<<20))
+	for range 5 {
+		c := w.dial(t)
+		c.head(w, "GET", "/alice/stor/big")
+		if _, err := io.ReadFull(c.in, make([]byte, 10000)); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+	}
+	w.await(func() bool { m := w.Metrics(); return m.Working == 0 && m.Reading == 0 })
+}
+
+func TestLimits(t *testing.T) {
+	w := newWorld(t, worldOptions{config: func(c *Config) { c.MaxConnections = 2 }})
+	c := []*wire{w.dial(t), w.dial(t), w.dial(t)}
+	for i, c := range c {
+		c.head(w, "GET", "/alice/stor")
+		a := c.answer("GET")
+		if i < 2 && a.StatusCode != 200 || i == 2 && (a.StatusCode != 503 || a.code() != "ThrottledError" || a.Header.Get("Retry-After") == "") {
+			t.Errorf("connection %d: %d %s", i, a.StatusCode, a.body)
+		}
+	}
+	for _, c := range c {
+		c.Close()
+	}
+	w.await(func() bool { return w.Metrics().Connections == 0 })
+	w.get("/alice/stor")
+}
+
+func TestThrottle(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	w.cfg.MaxRequests = 0
+	a := w.want(503, "ThrottledError", call{as: "alice", method: "GET", path: "/alice/stor"})
+	checkCommon(t, a)
+	w.cfg.MaxRequests = 10
+	w.put("/alice/stor/o", "x")
+	w.cfg.MaxReads = 0
+	w.want(503, "ThrottledError", call{as: "alice", method: "GET", path: "/alice/stor/o"})
+}
+
+func TestStorageTrouble(t *testing.T) {
+	w := newWorld(t, worldOptions{nodes: 2, capacity: 1 << 20})
+	w.put("/alice/stor/o", "precious")
+	w.want(507, "NotEnoughSpace", call{as: "alice", method: "PUT", path: "/alice/stor/big", body: strings.Repeat("x", 2<<20)})
+	for _, n := range w.nodes {
+		n.Kill()
+	}
+	w.want(503, "InternalError", call{as: "alice", method: "GET", path: "/alice/stor/o"})
+	a := w.want(503, "InternalError", call{as: "alice", method: "PUT", path: "/alice/stor/x", body: "x"})
+	if a.Header.Get("Retry-After") != "30" {
+		t.Errorf("Retry-After: %v", a.Header)
+	}
+	for _, n := range w.nodes {
+		n.Revive()
+	}
+	if a := w.get("/alice/stor/o"); a.body != "precious" {
+		t.Errorf("after the nodes came back: %q", a.body)
+	}
+	id := storage.ObjectID{Owner: uuid.MustParse(w.uuids["alice"]), Object: uuid.MustParse(w.get("/alice/stor/o").Header.Get("Etag"))}
+	for _, n := range w.nodes {
+		n.Delete(context.Background(), id)
+	}
+	a = w.want(500, "InternalError", call{as: "alice", method: "GET", path: "/alice/stor/o"})
+	if strings.Contains(a.body, "stor.example") || a.Header.Get("Content-Md5") == sumOf("precious") {
+		t.Errorf("a lost object says too much: %s %v", a.body, a.Header)
+	}
+}
+
+func TestPanic(t *testing.T) {
+	w := newWorld(t, worldOptions{config: func(c *Config) {
+		c.Routes = []Route{{Name: "Boom", Method: "GET", Pattern: "/:login/boom", Handle: func(*Request) error { panic("boom") }}}
+	}})
+	resp, err := noRedirects.Do(w.request(call{as: "alice", method: "GET", path: "/alice/boom"}))
+	if err == nil {
+		if b := readAllLoose(resp); resp.StatusCode != 500 || strings.Contains(b, "boom") {
+			t.Errorf("panic: %d %s", resp.StatusCode, b)
+		}
+	}
+	w.get("/alice/stor")
+}
+
+func readAllLoose(resp *http.Response) string {
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return string(b)
+}
+
+// TestNoLeaks runs a mix of good and bad requests and counts goroutines.
+func TestNoLeaks(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("traffic", func(t *testing.T) {
+		w := newWorld(t, worldOptions{})
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				for j := range 20 {
+					path := fmt.Sprintf("/alice/stor/%d-%d", i, j%3)
+					w.put(path, strings.Repeat("x", 1+(i*j*5000)%200000))
+					w.get(path)
+					c := w.dial(t)
+					c.head(w, "PUT", path, "Content-Length: 100000")
+					c.send("partly")
+					c.Close()
+				}
+			})
+		}
+		wg.Wait()
+		noRedirects.CloseIdleConnections()
+	})
+	noRedirects.CloseIdleConnections()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for range 1000 {
+		if runtime.NumGoroutine() <= before+2 {
+			return
+		}
+		<-ticker.C
+	}
+	buf := make([]byte, 1<<20)
+	t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+}
