@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/mobulacloud/mobula/storage"
+	"github.com/mobulacloud/mobula/storage/objfile"
 	"github.com/mobulacloud/mobula/storage/picker"
+	"github.com/mobulacloud/mobula/storage/storagetest"
 )
 
 // sink is a node that keeps nothing, so that what is measured is this package.
@@ -102,3 +104,49 @@ var (
 	benchData = make([]byte, 1<<20)
 	benchCRC  = crc32.Checksum(benchData, castagnoli)
 )
+
+// BenchmarkPutOnDisk has many clients put to engines that share one disk.
+func BenchmarkPutOnDisk(b *testing.B) {
+	for _, size := range []int{1 << 10, 64 << 10, 1 << 20} {
+		for _, copies := range []int{1, 2} {
+			b.Run(fmt.Sprintf("size=%d/copies=%d", size, copies), func(b *testing.B) {
+				set := map[storage.Shark]storage.Node{}
+				for i := range 2 {
+					engine, err := objfile.Open(b.TempDir(), objfile.Config{})
+					if err != nil {
+						b.Fatal(err)
+					}
+					defer engine.Close()
+					set[storage.Shark{Datacenter: "dc", Node: fmt.Sprint(i)}] = engine
+				}
+				fleet, err := OpenStatic(b.Context(), picker.Config{MaxPercentUsed: 100}, set)
+				if err != nil {
+					b.Fatal(err)
+				}
+				s, err := New(Config{Nodes: fleet})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer s.Close()
+				body := storagetest.Data(1, size)
+				b.SetBytes(int64(size))
+				b.SetParallelism(32)
+				b.ReportAllocs()
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						u, err := s.Create(b.Context(), CreateRequest{ID: storagetest.NewID(), Size: int64(size), Copies: copies})
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						u.Write(body)
+						if _, err := u.Commit(b.Context()); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			})
+		}
+	}
+}

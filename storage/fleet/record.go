@@ -48,7 +48,14 @@ type Report struct {
 	ComputeID  string `json:"manta_compute_id,omitempty"`
 
 	Usage storage.Usage `json:"usage"`
+
+	// Damaged are objects of which the node found its copy damaged, on its own, and has it no more. They are passed on
+	// (Registry.Damaged) and not stored. At most MaxDamaged.
+	Damaged []string `json:"damaged,omitempty"`
 }
+
+// MaxDamaged is the greatest number of damaged objects in one report.
+const MaxDamaged = 500
 
 // Validate says what is wrong with a report.
 func (r *Report) Validate() error {
@@ -66,7 +73,26 @@ func (r *Report) Validate() error {
 	if u := r.Usage; u.Capacity < 0 || u.Available < 0 || u.Available > u.Capacity {
 		return fmt.Errorf("%w: fleet: %s has %d of %d bytes available", storage.ErrInvalid, r.Node, u.Available, u.Capacity)
 	}
+	if _, err := r.damaged(); err != nil {
+		return err
+	}
 	return nil
+}
+
+// damaged returns the ids in Damaged.
+func (r *Report) damaged() ([]storage.ObjectID, error) {
+	if len(r.Damaged) > MaxDamaged {
+		return nil, fmt.Errorf("%w: fleet: report of %s names %d damaged objects, limit %d", storage.ErrInvalid, r.Node, len(r.Damaged), MaxDamaged)
+	}
+	var ids []storage.ObjectID
+	for _, s := range r.Damaged {
+		id, err := storage.ParseObjectID(s)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 // maxText is the greatest length of a free field of a report, in bytes.

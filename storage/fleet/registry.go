@@ -27,6 +27,10 @@ type Registrar interface {
 
 // A Registry keeps the records of storage nodes in a metastore.
 type Registry struct {
+	// Damaged, if set before the first report, is told of copies that a node found damaged on its own. It must not block; a repair
+	// queue is where it leads ([durable.Repairer.Add] with the id alone).
+	Damaged func(node string, ids []storage.ObjectID)
+
 	reports metastore.Table[record]
 	members metastore.Table[Member]
 }
@@ -49,6 +53,11 @@ func (g *Registry) Report(ctx context.Context, r Report) error {
 	if err := r.Validate(); err != nil {
 		return err
 	}
+	damaged, err := r.damaged()
+	if err != nil {
+		return err
+	}
+	r.Damaged = nil
 	put, err := g.reports.PutOp(key(r.Node), newRecord(r, time.Now()), metastore.Condition{})
 	if err != nil {
 		return err
@@ -64,6 +73,9 @@ func (g *Registry) Report(ctx context.Context, r Report) error {
 		_, err = g.reports.Store().Commit(ctx, metastore.Batch{
 			metastore.Check{Bucket: MemberBucket, Key: key(r.Node), If: metastore.EtagIs(member.Etag)}, put})
 		if err == nil {
+			if len(damaged) > 0 && g.Damaged != nil {
+				g.Damaged(r.Node, damaged)
+			}
 			return nil
 		}
 		if !errors.Is(err, metastore.ErrConflict) {

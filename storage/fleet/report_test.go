@@ -6,10 +6,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/storagetest"
 )
@@ -26,6 +28,8 @@ func TestValidate(t *testing.T) {
 		"no datacentre":       func(r *Report) { r.Datacenter = "" },
 		"long address":        func(r *Report) { r.Address = strings.Repeat("x", 1025) },
 		"negative capacity":   func(r *Report) { r.Usage.Capacity = -1 },
+		"no object id":        func(r *Report) { r.Damaged = []string{"x"} },
+		"too much damage":     func(r *Report) { r.Damaged = make([]string, MaxDamaged+1) },
 		"more free than room": func(r *Report) { r.Usage.Available = 3 },
 	} {
 		r := good
@@ -60,7 +64,7 @@ func TestWire(t *testing.T) {
 		}
 		nodes, err := w.registry.Nodes(t.Context())
 		report.Hostname = report.Node
-		if err != nil || len(nodes) != 1 || nodes[0].Report != report {
+		if err != nil || len(nodes) != 1 || !cmp.Equal(nodes[0].Report, report) {
 			t.Errorf("Nodes: %+v, %v", nodes, err)
 		}
 		peer = "2.stor"
@@ -151,4 +155,64 @@ func TestReporterOfBrokenNode(t *testing.T) {
 			t.Errorf("Nodes: %+v, %v", nodes, err)
 		}
 	})
+}
+
+// TestDamageIsReported has a node find damage while the head node is away.
+func TestDamageIsReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		heard := map[storage.ObjectID]int{}
+		w.registry.Damaged = func(node string, ids []storage.ObjectID) {
+			if node != "1.stor" || len(ids) > MaxDamaged {
+				t.Errorf("%s reports %d objects", node, len(ids))
+			}
+			for _, id := range ids {
+				heard[id]++
+			}
+		}
+		gate := &gated{Registrar: w.registry}
+		r := w.reporter("1.stor")
+		r.Registrar = gate
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		synctest.Wait()
+		r.Damaged(storagetest.NewID())
+		synctest.Wait()
+		if len(heard) != 1 {
+			t.Errorf("at once: heard of %d", len(heard))
+		}
+		gate.closed.Store(true)
+		for range 2*MaxDamaged + 7 {
+			r.Damaged(storagetest.NewID())
+		}
+		time.Sleep(time.Minute)
+		if len(heard) != 1 {
+			t.Errorf("through a closed gate: heard of %d", len(heard))
+		}
+		gate.closed.Store(false)
+		time.Sleep(time.Minute)
+		cancel()
+		<-done
+		if len(heard) != 2*MaxDamaged+8 {
+			t.Errorf("heard of %d", len(heard))
+		}
+		for id, n := range heard {
+			if n != 1 {
+				t.Errorf("heard %d times of %s", n, id)
+			}
+		}
+	})
+}
+
+type gated struct {
+	Registrar
+	closed atomic.Bool
+}
+
+func (g *gated) Report(ctx context.Context, r Report) error {
+	if g.closed.Load() {
+		return errors.New("head node is away")
+	}
+	return g.Registrar.Report(ctx, r)
 }
