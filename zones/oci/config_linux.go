@@ -18,12 +18,12 @@ import (
 
 // kept are the capabilities of a zone's root over what is the zone's own; the user namespace makes them mean nothing elsewhere.
 var kept = []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
-	"CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_SETFCAP", "CAP_AUDIT_WRITE"}
+	"CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_SYS_BOOT", "CAP_SETFCAP", "CAP_AUDIT_WRITE"}
 
 // keptMask is kept as bits by number.
 const keptMask = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID | 1<<unix.CAP_KILL |
 	1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETPCAP | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_NET_RAW |
-	1<<unix.CAP_SYS_CHROOT | 1<<unix.CAP_SETFCAP | 1<<unix.CAP_AUDIT_WRITE
+	1<<unix.CAP_SYS_CHROOT | 1<<unix.CAP_SYS_BOOT | 1<<unix.CAP_SETFCAP | 1<<unix.CAP_AUDIT_WRITE
 
 // whileStarting is what the in-zone init has on top until it has installed the filter, which is the first thing it does.
 const whileStarting = "CAP_SYS_ADMIN"

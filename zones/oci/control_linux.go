@@ -43,21 +43,37 @@ func listen(path string) (*os.File, error) {
 
 // dial connects to the in-zone init.
 func (m *machine) dial(ctx context.Context) (*net.UnixConn, error) {
+	c, err := m.connect(ctx)
+	if !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ENOENT) {
+		return c, err
+	}
+	select {
+	case <-m.ended:
+		return nil, zones.ErrNotRunning
+	case <-time.After(100 * time.Millisecond): // its end may be on the way to us
+	}
+	select {
+	case <-m.ended:
+		return nil, zones.ErrNotRunning
+	default:
+	}
+	if m.serve == nil {
+		return nil, err
+	}
+	m.serving.Lock() // one makes it, the others find it
+	defer m.serving.Unlock()
+	if c, err := m.connect(ctx); err == nil {
+		return c, nil
+	}
+	if err := m.serve(); err != nil {
+		return nil, fmt.Errorf("start the exec server that was killed inside the zone: %w", err)
+	}
+	return m.connect(ctx)
+}
+
+func (m *machine) connect(ctx context.Context) (*net.UnixConn, error) {
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "unix", filepath.Join(m.rec.RunDir, socketName))
-	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ENOENT) {
-		select {
-		case <-m.ended:
-			return nil, zones.ErrNotRunning
-		case <-time.After(100 * time.Millisecond): // its end may be on the way to us
-		}
-		select {
-		case <-m.ended:
-			return nil, zones.ErrNotRunning
-		default:
-			return nil, fmt.Errorf("%w: the exec server was killed inside the zone: %w", zones.ErrNotSupported, err)
-		}
-	}
 	if err != nil {
 		return nil, err
 	}

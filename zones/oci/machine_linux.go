@@ -37,6 +37,8 @@ type record struct {
 	Own        bool              `json:"own,omitempty"`
 	StopSignal zones.Signal      `json:"stop_signal,omitempty"`
 	Started    time.Time         `json:"started"`
+
+	NoNewPrivileges bool `json:"no_new_privileges,omitempty"`
 }
 
 // machine is a record and what this process holds of it.
@@ -44,8 +46,10 @@ type machine struct {
 	rec   record
 	cg    cgroups.Manager
 	pidfd *os.File
-	child func() // reaps it, if it is our child
+	child func()       // reaps it, if it is our child
+	serve func() error // starts the exec server again, if the zone has its own init and killed ours
 
+	serving  sync.Mutex // serve
 	mu       sync.Mutex // limits
 	ended    chan struct{}
 	exit     zones.ExitStatus // once ended is closed
@@ -122,6 +126,9 @@ func (d *Driver) hold(r record, child func()) (*machine, error) {
 		return nil, err
 	}
 	m := &machine{rec: r, cg: cg, pidfd: pidfd, child: child, ended: make(chan struct{}), released: make(chan struct{})}
+	if r.Own {
+		m.serve = func() error { return d.serve(m) }
+	}
 	d.watchers.Go(m.watch)
 	return m, nil
 }
@@ -150,6 +157,13 @@ func (m *machine) watch() {
 		m.child()
 	} else if ws, ok := m.peekOrphan(); ok {
 		status = exitStatus(ws)
+	}
+	// This is how the kernel tells that reboot was called inside: process 1 cannot be killed by these from there.
+	switch status.Signal {
+	case zones.SIGHUP:
+		status = zones.ExitStatus{Reboot: true}
+	case zones.SIGINT:
+		status = zones.ExitStatus{}
 	}
 	if n, err := m.cg.OOMKillCount(); err == nil && n > 0 {
 		status.OOM = true

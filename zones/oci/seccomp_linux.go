@@ -12,7 +12,8 @@ import (
 )
 
 // allowed are the system calls of an ordinary program. What is not here is EPERM: modules, kexec, mounts, namespaces, bpf, keys,
-// io_uring, perf, userfaultfd, clocks, swap, reboot, raw ports, open_by_handle_at and what else acts on the whole host.
+// io_uring, perf, userfaultfd, clocks, swap, raw ports, open_by_handle_at and what else acts on the whole host. (reboot, in a pid
+// namespace that is not the first, ends that.)
 const allowed = `
 accept accept4 access adjtimex alarm arch_prctl bind brk cachestat capget capset chdir chmod chown chroot clock_adjtime
 clock_getres clock_gettime clock_nanosleep close close_range connect copy_file_range creat dup dup2 dup3 epoll_create
@@ -29,7 +30,7 @@ memfd_secret mincore mkdir mkdirat mknod mknodat mlock mlock2 mlockall mmap modi
 mq_open mq_timedreceive mq_timedsend mq_unlink mremap mseal msgctl msgget msgrcv msgsnd msync munlock munlockall munmap
 name_to_handle_at nanosleep newfstatat open openat openat2 pause pidfd_open pidfd_send_signal pipe pipe2 pkey_alloc pkey_free
 pkey_mprotect poll ppoll prctl pread64 preadv preadv2 prlimit64 process_mrelease process_madvise pselect6 ptrace pwrite64
-pwritev pwritev2 read readahead readlink readlinkat readv recvfrom recvmmsg recvmsg remap_file_pages removexattr removexattrat
+pwritev pwritev2 read readahead readlink readlinkat readv reboot recvfrom recvmmsg recvmsg remap_file_pages removexattr removexattrat
 rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn
 rt_sigsuspend rt_sigtimedwait rt_tgsigqueueinfo sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr
 sched_getparam sched_getscheduler sched_rr_get_interval sched_setaffinity sched_setattr sched_setparam sched_setscheduler

@@ -36,7 +36,7 @@ func TestFilter(t *testing.T) {
 		{"mount", [2]uint64{}, perm}, {"umount2", [2]uint64{}, perm}, {"move_mount", [2]uint64{}, perm}, {"open_tree", [2]uint64{}, perm},
 		{"unshare", [2]uint64{}, perm}, {"setns", [2]uint64{}, perm}, {"init_module", [2]uint64{}, perm}, {"finit_module", [2]uint64{}, perm},
 		{"kexec_load", [2]uint64{}, perm}, {"bpf", [2]uint64{}, perm}, {"keyctl", [2]uint64{}, perm}, {"io_uring_setup", [2]uint64{}, perm},
-		{"reboot", [2]uint64{}, perm}, {"open_by_handle_at", [2]uint64{}, perm}, {"perf_event_open", [2]uint64{}, perm},
+		{"open_by_handle_at", [2]uint64{}, perm}, {"perf_event_open", [2]uint64{}, perm},
 		{"clone", [2]uint64{17}, ok}, {"clone", [2]uint64{unix.CLONE_NEWUSER | 17}, perm},
 		{"clone", [2]uint64{unix.CLONE_NEWNS}, perm}, {"clone3", [2]uint64{}, nosys},
 		{"ioctl", [2]uint64{0, unix.TIOCGWINSZ}, ok}, {"ioctl", [2]uint64{0, unix.TIOCSTI}, perm},

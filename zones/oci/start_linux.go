@@ -63,7 +63,8 @@ func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, erro
 
 // start does the work. Whatever it returns with an error, remove clears what there is.
 func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) {
-	rec := record{ID: m.ID, RunDir: m.RunDir, Boot: bootID(), IDs: m.IDs, Limits: m.Limits, Own: m.Init.Own, StopSignal: m.Init.StopSignal}
+	rec := record{ID: m.ID, RunDir: m.RunDir, Boot: bootID(), IDs: m.IDs, Limits: m.Limits, Own: m.Init.Own, StopSignal: m.Init.StopSignal,
+		NoNewPrivileges: m.NoNewPrivileges}
 	if err := d.save(rec); err != nil {
 		return nil, err
 	}
@@ -140,6 +141,39 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 		return mach, fmt.Errorf("reach the in-zone init: %w", err)
 	}
 	return mach, d.save(rec)
+}
+
+// serve starts the in-zone server again in a zone whose process 1 is its own and where somebody killed ours. The console that it held is gone.
+func (d *Driver) serve(m *machine) error {
+	container, err := libcontainer.Load(filepath.Join(d.cfg.StateDir, "containers"), m.rec.ID)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(m.rec.RunDir, socketName)
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	listener, err := listen(path)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	told, err := tell(&zones.Machine{NoNewPrivileges: m.rec.NoNewPrivileges})
+	if err != nil {
+		return err
+	}
+	defer told.Close()
+	p := &libcontainer.Process{Args: d.init.args, Env: []string{zinit.Env + "=1"}, Cwd: "/", ExtraFiles: []*os.File{listener, told}}
+	// The library starts it in the directory where the root was mounted for a while, so there has to be one.
+	if err := os.MkdirAll(filepath.Join(d.cfg.MountDir, m.rec.ID), 0o711); err != nil {
+		return err
+	}
+	defer func() { _ = d.hideRoot(m.rec.ID) }()
+	if err := container.Start(p); err != nil {
+		return err
+	}
+	d.watchers.Go(func() { _, _ = p.Wait() })
+	return nil
 }
 
 // showRoot mounts the root below MountDir, with the zone's ids unless it has them. That is not done in place, as the zone's root has to
