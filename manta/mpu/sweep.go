@@ -99,6 +99,9 @@ func (s *Service) expire(ctx context.Context, before time.Time) (n int, err erro
 		u, err := s.load(ctx, st)
 		switch {
 		case errors.Is(err, ErrNotFound): // its creation was interrupted
+			if _, err := s.cfg.Namespace.Delete(ctx, o.Dir, namespace.Options{}); err != nil && !errors.Is(err, namespace.ErrNotFound) {
+				return n, err
+			}
 			if _, err := s.cfg.Store.Commit(ctx, metastore.Batch{metastore.Delete{Bucket: openBucket, Key: rec.Key}}); err != nil {
 				return n, err
 			}

@@ -269,8 +269,15 @@ func abortUpload(r *Request) error {
 	if err != nil {
 		return err
 	}
-	if err := r.s.cfg.Uploads.Abort(r.Context(), u); err != nil {
-		return r.uploadError(u.ID, err)
+	err = r.s.cfg.Uploads.Abort(r.Context(), u)
+	if errors.Is(err, namespace.ErrConcurrent) {
+		// Another call finalized the upload at the same time. What it made of it decides.
+		if u, err = r.s.cfg.Uploads.Load(r.Context(), r.Owner.UUID, r.Params["prefix"], r.Params["upload"]); err == nil {
+			err = r.s.cfg.Uploads.Abort(r.Context(), u)
+		}
+	}
+	if err != nil {
+		return r.uploadError(r.Params["upload"], err)
 	}
 	r.Empty(http.StatusNoContent)
 	return nil
