@@ -23,12 +23,11 @@ func openFormat(disk diskfs.FS) (salt uint64, err error) {
 	b, err := readSmall(disk, formatName)
 	switch {
 	case err == nil:
-		var version int
-		n, serr := fmt.Sscanf(string(b), "mobula objfile %d\nsalt %016x\n", &version, &salt)
-		if n >= 1 && version > formatVersion {
+		version, salt, ok := parseFormat(b)
+		if ok && version != formatVersion {
 			return 0, fmt.Errorf("the store has format %d, this program knows %d: use a newer program", version, formatVersion)
 		}
-		if serr == nil && version == formatVersion {
+		if ok {
 			return salt, nil
 		}
 	case !isNotExist(err):
@@ -59,6 +58,25 @@ func openFormat(disk diskfs.FS) (salt uint64, err error) {
 	return salt, writeFormat(disk, salt)
 }
 
+// parseFormat reads a FORMAT file. Every version begins with the version and ends with the check sum of all before it.
+func parseFormat(b []byte) (version int, salt uint64, ok bool) {
+	const tail = len("crc32c 00000000\n")
+	if len(b) < tail {
+		return 0, 0, false
+	}
+	head, sum := b[:len(b)-tail], b[len(b)-tail:]
+	if string(sum) != fmt.Sprintf("crc32c %08x\n", checksum(head)) {
+		return 0, 0, false
+	}
+	n, err := fmt.Sscanf(string(head), "mobula objfile %d\nsalt %016x\n", &version, &salt)
+	return version, salt, err == nil || n >= 1 && version != formatVersion
+}
+
+func formatFile(version int, salt uint64) []byte {
+	b := fmt.Appendf(nil, "mobula objfile %d\nsalt %016x\n", version, salt)
+	return fmt.Appendf(b, "crc32c %08x\n", checksum(b))
+}
+
 func writeFormat(disk diskfs.FS, salt uint64) error {
 	const temp = formatName + ".new"
 	if err := disk.Remove(temp); err != nil && !isNotExist(err) {
@@ -68,7 +86,7 @@ func writeFormat(disk diskfs.FS, salt uint64) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(fmt.Appendf(nil, "mobula objfile %d\nsalt %016x\n", formatVersion, salt), 0)
+	_, err = f.WriteAt(formatFile(formatVersion, salt), 0)
 	if err == nil {
 		err = f.Sync()
 	}

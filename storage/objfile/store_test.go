@@ -143,7 +143,7 @@ func TestSecondProcess(t *testing.T) {
 
 func TestNewerFormat(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, formatName), []byte("mobula objfile 2\nsalt 0000000000000001\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, formatName), formatFile(2, 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := Open(dir, Config{}); err == nil {
