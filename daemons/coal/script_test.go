@@ -55,6 +55,7 @@ func runScripts(t *testing.T, dir string, flags ...string) {
 		Setup: func(env *testscript.Env) error {
 			home := filepath.Join(env.WorkDir, "home")
 			env.Setenv("HOME", home)
+			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
 			env.Setenv("COAL_FLAGS", strings.Join(flags, " "))
 			env.Setenv("TMPDIR", env.WorkDir)
 			return os.Mkdir(home, 0o700)
@@ -100,12 +101,12 @@ func current(ts *testscript.TestScript) *running {
 
 // coal-up [FLAG...]: start a coal on $WORK/coal, wait until it says that it is ready and take over `coal env`.
 func cmdCoalUp(ts *testscript.TestScript, neg bool, args []string) {
-	dir := ts.MkAbs("coal")
-	args = slices.Concat([]string{"up", "-dir", dir, "-manta", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, strings.Fields(ts.Getenv("COAL_FLAGS")), args)
+	dir := filepath.Join(ts.Getenv("XDG_STATE_HOME"), "mobula", "coal") // coal's own default
+	args = slices.Concat([]string{"up", "-manta", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, strings.Fields(ts.Getenv("COAL_FLAGS")), args)
 	r := &running{exited: make(chan struct{})}
 	r.cmd = exec.Command("coal", args...)
 	r.cmd.Dir = ts.MkAbs(".")
-	r.cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
+	r.cmd.Env = environ(ts)
 	r.cmd.Stderr = &r.stderr
 	stdout, err := r.cmd.StdoutPipe()
 	ts.Check(err)
@@ -148,7 +149,9 @@ func cmdCoalUp(ts *testscript.TestScript, neg bool, args []string) {
 	case <-time.After(time.Minute):
 		ts.Fatalf("coal is not ready after a minute")
 	}
-	out, err := coalEnv(ts, dir)
+	env := exec.Command("coal", "env")
+	env.Env = environ(ts)
+	out, err := env.Output()
 	ts.Check(err)
 	ts.Setenv("COAL_DIR", dir)
 	for line := range strings.Lines(string(out)) {
@@ -160,11 +163,9 @@ func cmdCoalUp(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// coalEnv runs coal env as the script's user would.
-func coalEnv(ts *testscript.TestScript, dir string) ([]byte, error) {
-	cmd := exec.Command("coal", "env", "-dir", dir)
-	cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"))
-	return cmd.Output()
+// environ is the environment of the script's own commands, for processes that the script does not start itself.
+func environ(ts *testscript.TestScript) []string {
+	return append(os.Environ(), "HOME="+ts.Getenv("HOME"), "XDG_STATE_HOME="+ts.Getenv("XDG_STATE_HOME"))
 }
 
 // coal-stop: SIGTERM, and the exit status must be 0.

@@ -54,7 +54,7 @@ type Fleet struct {
 	probes chan *node // nodes that went down
 
 	mu      sync.RWMutex
-	heard   chan struct{} // closed and replaced when a report has been taken up
+	heard   chan struct{} // closed and replaced when a report or a state has been taken up
 	nodes   map[string]*node
 	members map[string]Member
 	dirty   bool // records have changed since view was made
@@ -126,6 +126,24 @@ func (f *Fleet) WaitReport(ctx context.Context, id string, since time.Time) erro
 		case <-heard:
 		case <-ctx.Done():
 			return fmt.Errorf("wait for storage node %s: %w", id, context.Cause(ctx))
+		}
+	}
+}
+
+// WaitState waits until the Fleet goes by a state of a node that the Registry was given, or until ctx ends.
+func (f *Fleet) WaitState(ctx context.Context, id string, state State) error {
+	for {
+		f.mu.RLock()
+		m, there := f.members[id]
+		heard := f.heard
+		f.mu.RUnlock()
+		if there && m.State == state {
+			return nil
+		}
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for storage node %s to be %s: %w", id, state, context.Cause(ctx))
 		}
 	}
 }

@@ -136,6 +136,8 @@ func (f *Fleet) setMember(id string, m Member, there bool) {
 		f.members[id] = m
 	}
 	f.stale = true
+	close(f.heard)
+	f.heard = make(chan struct{})
 }
 
 // silence is how long after its last report a node's next one is news.

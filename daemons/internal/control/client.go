@@ -58,6 +58,15 @@ func NewClient(dir string) *Client {
 
 // Call sends a request with a JSON body (nil for none) and decodes the answer into out (nil for none). A refusal is an [*sdc.Error].
 func (c *Client) Call(ctx context.Context, method, path string, in, out any) error {
+	return c.do(ctx, method, path, in, func(body io.Reader) error {
+		if out == nil {
+			return nil
+		}
+		return json.NewDecoder(body).Decode(out)
+	})
+}
+
+func (c *Client) do(ctx context.Context, method, path string, in any, read func(io.Reader) error) error {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
@@ -78,18 +87,15 @@ func (c *Client) Call(ctx context.Context, method, path string, in, out any) err
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		var r refusal
-		if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
-			return fmt.Errorf("%s %s: %s", method, path, resp.Status)
-		}
-		for _, f := range r.Fields {
-			r.Message += fmt.Sprintf("; %s: %s", f.Field, f.Message)
-		}
-		return &sdc.Error{Code: r.Code, Message: r.Message, Status: resp.StatusCode}
+	if resp.StatusCode/100 == 2 {
+		return read(resp.Body)
 	}
-	if out == nil {
-		return nil
+	var r refusal
+	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
+		return fmt.Errorf("%s %s: %s", method, path, resp.Status)
 	}
-	return json.NewDecoder(resp.Body).Decode(out)
+	for _, f := range r.Fields {
+		r.Message += fmt.Sprintf("; %s: %s", f.Field, f.Message)
+	}
+	return &sdc.Error{Code: r.Code, Message: r.Message, Status: resp.StatusCode}
 }

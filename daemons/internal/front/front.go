@@ -16,8 +16,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mobulacloud/mobula/daemons/internal/admin"
+	"github.com/mobulacloud/mobula/manta/gc"
 	"github.com/mobulacloud/mobula/manta/mpu"
 	"github.com/mobulacloud/mobula/manta/namespace"
+	"github.com/mobulacloud/mobula/manta/repair"
 	"github.com/mobulacloud/mobula/manta/webapi"
 	"github.com/mobulacloud/mobula/sdc/authcache"
 	"github.com/mobulacloud/mobula/sdc/ufds"
@@ -59,6 +61,12 @@ type Config struct {
 	// UploadPrefix is how many digits of an id name a multipart upload's parent directory, 1 to 4; 3.
 	UploadPrefix int `json:"upload_prefix,omitempty"`
 
+	// RepairMBPerSecond bounds what the repair of copies reads, in MiB/s; no bound.
+	RepairMBPerSecond int64 `json:"repair_mb_per_second,omitempty"`
+
+	// GraceHours is how long the bytes of deleted objects are kept; 48.
+	GraceHours int `json:"grace_hours,omitempty"`
+
 	// SnaplinksDisabled are uuids of accounts without snaplinks.
 	SnaplinksDisabled []string `json:"snaplinks_disabled,omitempty"`
 
@@ -86,9 +94,11 @@ type Front struct {
 	Door      *webapi.Server // the first version's dialect
 	DoorV2    *webapi.Server
 
-	repairer *durable.Repairer
-	audit    *webapi.AuditLog
-	log      *slog.Logger
+	Repair  *repair.Service
+	Garbage *gc.Collector
+
+	audit *webapi.AuditLog
+	log   *slog.Logger
 }
 
 // Open opens the records and makes the parts that stand on them. After an error nothing is left open.
@@ -139,13 +149,9 @@ func (f *Front) openStorage(ctx context.Context, cfg Config) (err error) {
 	f.Storage, err = durable.New(durable.Config{
 		Nodes:       f.Fleet,
 		MaxInFlight: cmp.Or(cfg.MaxInFlightMB, 96) << 20,
-		Damaged:     func(d durable.Damage) { f.repairer.Damaged(d) },
+		Damaged:     func(d durable.Damage) { f.Repair.Damaged(d) },
 		Logger:      cfg.Log,
 	})
-	if err != nil {
-		return err
-	}
-	f.repairer, err = durable.NewRepairer(durable.RepairConfig{Store: f.Storage, Logger: cfg.Log})
 	return err
 }
 
@@ -160,6 +166,12 @@ func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	if err := f.Uploads.Define(ctx); err != nil {
+		return err
+	}
+	if f.Repair, err = repair.New(repair.Config{Namespace: f.Namespace, Storage: f.Storage, BytesPerSecond: cfg.RepairMBPerSecond << 20, Logger: cfg.Log}); err != nil {
+		return err
+	}
+	if f.Garbage, err = gc.New(gc.Config{Namespace: f.Namespace, Storage: f.Storage, Uploads: f.Uploads, Grace: time.Duration(cfg.GraceHours) * time.Hour, Logger: cfg.Log}); err != nil {
 		return err
 	}
 	web := webapi.Config{
@@ -184,7 +196,7 @@ func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
 func (f *Front) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for name, run := range map[string]func(context.Context) error{
-		"identity": f.Identity.Run, "fleet": f.Fleet.Run, "repair": f.repairer.Run,
+		"identity": f.Identity.Run, "fleet": f.Fleet.Run, "repair": f.Repair.Run, "garbage collection": f.Garbage.Run,
 	} {
 		g.Go(func() error {
 			if err := run(ctx); ctx.Err() == nil {
@@ -252,6 +264,7 @@ func (f *Front) Describe(d *admin.Door) {
 	})
 	d.Collect(admin.FrontDoor(f.Door.Metrics))
 	d.Collect(admin.Struct("mobula_copies", nil, f.Storage.Metrics))
-	d.Collect(admin.Struct("mobula_repair", nil, f.repairer.Metrics))
+	d.Collect(admin.Struct("mobula_repair", nil, f.Repair.Metrics))
+	d.Collect(admin.Struct("mobula_garbage", nil, f.Garbage.Metrics))
 	d.Collect(admin.Struct("mobula_identity", nil, f.Identity.Metrics))
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/mobulacloud/mobula/daemons/internal/statedir"
 	"github.com/mobulacloud/mobula/sdc/authcache"
 )
 
@@ -20,7 +21,7 @@ func keptTokens(dir string) (*authcache.TokenConfig, error) {
 		if b, err = json.Marshal(t); err != nil {
 			return nil, err
 		}
-		return &t, WriteFile(file, b, 0o600)
+		return &t, statedir.WriteFile(file, b, 0o600)
 	}
 	t := new(authcache.TokenConfig)
 	if err == nil {
@@ -30,28 +31,4 @@ func keptTokens(dir string) (*authcache.TokenConfig, error) {
 		return nil, fmt.Errorf("read token keys: %w", err)
 	}
 	return t, nil
-}
-
-// WriteFile writes a file so that after a crash it is there in full or not at all.
-func WriteFile(file string, content []byte, mode os.FileMode) error {
-	dir := filepath.Dir(file)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(file)+"-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already when all went well
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
-	if err != nil {
-		return fmt.Errorf("write %s: %w", file, err)
-	}
-	if err := os.Rename(f.Name(), file); err != nil {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
