@@ -102,6 +102,7 @@ func TestPowerCut(t *testing.T) {
 				if item, err := metastore.NewTable[struct{ Round int }](s, "pairs").Get(t.Context(), metastore.Key{Partition: fmt.Sprint("w", w), Name: "left"}); err == nil {
 					round = item.Value.Round
 				}
+				acked[w] = round // it has been read, so it is there for good
 				work.Go(func() {
 					for {
 						round++

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -149,6 +150,10 @@ func (c *compiler) compile(f metastore.Filter, depth int) (node, error) {
 		return notNode{inner}, err
 	case metastore.Has:
 		slot, err := c.slot(f.Field)
+		if i, ok := c.schema.Index(f.Field); ok && !c.schema.Indexes[i].Array {
+			x := c.schema.Indexes[i]
+			return rawNode{slot, func(raw []byte) bool { return fits(x, raw) }}, err
+		}
 		return hasNode{slot}, err
 	case metastore.Eq:
 		return c.comparison(f.Field, f.Value, func(order int) bool { return order == 0 })
@@ -158,7 +163,7 @@ func (c *compiler) compile(f metastore.Filter, depth int) (node, error) {
 		return c.comparison(f.Field, f.Value, func(order int) bool { return order <= 0 })
 	case metastore.Substr:
 		slot, err := c.slot(f.Field)
-		return valueNode{slot, func(raw []byte) bool { return raw[0] == '"' && matchSubstr(unquote(raw), f) }}, err
+		return c.values(slot, f.Field, func(raw []byte) bool { return raw[0] == '"' && matchSubstr(unquote(raw), f) }), err
 	case metastore.Ext:
 		return c.ext(f)
 	}
@@ -191,17 +196,17 @@ func (c *compiler) comparison(field string, v any, holds func(order int) bool) (
 		}
 		test := func(raw []byte) bool {
 			if x.Type == metastore.String {
-				return raw[0] == '"' && holds(strings.Compare(unquote(raw), string(want)))
+				if raw[0] != '"' {
+					return false
+				}
+				s := unquote(raw)
+				return len(s) <= metastore.MaxIndexed && holds(strings.Compare(s, string(want)))
 			}
 			var buf [24]byte
 			got, err := encodeJSON(buf[:0], x.Type, raw)
 			return err == nil && holds(bytes.Compare(got, want))
 		}
-		if !x.Array {
-			// An array under a scalar index was stored before the index was, and is in no index.
-			return rawNode{slot, test}, nil
-		}
-		return valueNode{slot, test}, nil
+		return c.values(slot, field, test), nil
 	}
 	switch v.(type) {
 	case nil, []any, map[string]any:
@@ -228,6 +233,35 @@ func (c *compiler) comparison(field string, v any, holds func(order int) bool) (
 		}
 		return holds(0)
 	}}, nil
+}
+
+// values tests what an index holds of a field. A value that does not fit was stored before the index was, and is in no
+// index; it must not be found by other ways either, or an answer would depend on the way that was chosen.
+func (c *compiler) values(slot int, field string, test func(raw []byte) bool) node {
+	i, ok := c.schema.Index(field)
+	if !ok {
+		return valueNode{slot, test}
+	}
+	x := c.schema.Indexes[i]
+	if !x.Array {
+		return rawNode{slot, func(raw []byte) bool { return test(raw) && fits(x, raw) }}
+	}
+	return rawNode{slot, func(raw []byte) bool {
+		found := false
+		if raw[0] == '[' {
+			scanElements(raw, func(e []byte) {
+				found = found || !isNull(e) && test(e) && fits(x, e)
+			})
+		}
+		return found
+	}}
+}
+
+// fits reports whether a scalar, or an element of an array, can be in the index.
+func fits(x metastore.Index, raw []byte) bool {
+	var buf [64]byte
+	v, err := encodeJSON(buf[:0], x.Type, raw)
+	return err == nil && len(v) <= metastore.MaxIndexed
 }
 
 func matchSubstr(s string, f metastore.Substr) bool {
@@ -328,7 +362,13 @@ func (c *compiler) arrayRule(slot int, f metastore.Ext) (node, error) {
 			if err != nil {
 				return nil, err
 			}
-			tests = append(tests, n.(valueNode).test) // the field is no scalar index
+			// An element stands for an array of its own, to a field with an index.
+			switch n := n.(type) {
+			case valueNode:
+				tests = append(tests, n.test)
+			case rawNode:
+				tests = append(tests, func(e []byte) bool { return n.test(slices.Concat([]byte{'['}, e, []byte{']'})) })
+			}
 		}
 	}
 	return rawNode{slot, func(raw []byte) bool {

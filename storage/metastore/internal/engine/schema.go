@@ -159,16 +159,9 @@ func (s *Schema) entries(value []byte, lenient bool) ([]Entry, error) {
 			continue
 		}
 		first := len(entries)
-		err := eachValue(s.Indexes[i], raw, func(v []byte) error {
-			entries = append(entries, Entry{i, v})
-			return nil
-		})
-		if err != nil {
-			if !lenient {
-				return nil, fmt.Errorf("%w (field %s of bucket %s)", err, s.Indexes[i].Field, s.Name)
-			}
-			entries = entries[:first]
-			continue
+		err := eachValue(s.Indexes[i], raw, lenient, func(v []byte) { entries = append(entries, Entry{i, v}) })
+		if err != nil && !lenient {
+			return nil, fmt.Errorf("%w (field %s of bucket %s)", err, s.Indexes[i].Field, s.Name)
 		}
 		if own := entries[first:]; len(own) > 1 {
 			slices.SortFunc(own, func(a, b Entry) int { return bytes.Compare(a.Value, b.Value) })
@@ -179,8 +172,9 @@ func (s *Schema) entries(value []byte, lenient bool) ([]Entry, error) {
 	return entries, nil
 }
 
-// eachValue encodes what an index holds of a raw JSON value: the value itself, or the elements of an array.
-func eachValue(x metastore.Index, raw []byte, visit func(v []byte) error) (err error) {
+// eachValue encodes what an index holds of a raw JSON value: the value itself, or the elements of an array. The first
+// that does not fit is an error; if lenient, the others are visited all the same.
+func eachValue(x metastore.Index, raw []byte, lenient bool, visit func(v []byte)) (err error) {
 	one := func(raw []byte) error {
 		v, err := encodeJSON(nil, x.Type, raw)
 		if err != nil {
@@ -189,7 +183,8 @@ func eachValue(x metastore.Index, raw []byte, visit func(v []byte) error) (err e
 		if len(v) > metastore.MaxIndexed {
 			return fmt.Errorf("%w: indexed string of %d bytes is longer than %d", metastore.ErrInvalid, len(v), metastore.MaxIndexed)
 		}
-		return visit(v)
+		visit(v)
+		return nil
 	}
 	if !x.Array {
 		return one(raw)
@@ -199,14 +194,16 @@ func eachValue(x metastore.Index, raw []byte, visit func(v []byte) error) (err e
 	}
 	n := 0
 	scanElements(raw, func(raw []byte) {
-		if err != nil || isNull(raw) {
+		if err != nil && !lenient || isNull(raw) {
 			return
 		}
-		if n++; n > metastore.MaxElements {
-			err = fmt.Errorf("%w: indexed array has more than %d elements", metastore.ErrInvalid, metastore.MaxElements)
-			return
+		e := one(raw)
+		if n++; n > metastore.MaxElements && e == nil {
+			e = fmt.Errorf("%w: indexed array has more than %d elements", metastore.ErrInvalid, metastore.MaxElements)
 		}
-		err = one(raw)
+		if e != nil && err == nil {
+			err = e
+		}
 	})
 	return err
 }
