@@ -70,7 +70,7 @@ func (r Root) Open(o OpenOptions) (*Mount, error) {
 func (m *Mount) Fd() int { return m.fd }
 
 // Path gives a path that leads to the tree within this process as long as the Mount is open.
-func (m *Mount) Path() string { return fmt.Sprintf("/proc/self/fd/%d", m.fd) }
+func (m *Mount) Path() string { return fmt.Sprintf("/proc/thread-self/fd/%d", m.fd) }
 
 // OpenRoot opens the tree for access that cannot leave it.
 func (m *Mount) OpenRoot() (*os.Root, error) { return os.OpenRoot(m.Path() + "/.") }
@@ -123,7 +123,7 @@ func openOverlay(r Root, o OpenOptions) (int, error) {
 			return "", err
 		}
 		fds = append(fds, fd)
-		return fmt.Sprintf("/proc/self/fd/%d", fd), nil
+		return fmt.Sprintf("/proc/thread-self/fd/%d", fd), nil
 	}
 	lower := make([]string, len(r.Lower))
 	for i, p := range r.Lower {
@@ -274,4 +274,11 @@ func overlayError(fs int, verb string, err error) error {
 		return fmt.Errorf("overlay: %s: %w (%s)", verb, err, strings.TrimSpace(string(buf[:n])))
 	}
 	return fmt.Errorf("overlay: %s: %w", verb, err)
+}
+
+// AsUser runs f on a thread whose file system user and group are uid and gid, with all of root's capabilities, so that files it makes on an
+// id-mapped mount have owners there. f must not start goroutines that make files.
+func AsUser(uid, gid int, f func() error) error {
+	_, err := asFSUser(uid, gid, func() (int, error) { return 0, f() })
+	return err
 }

@@ -7,7 +7,7 @@
 //
 // Files: manifest.go and validate.go; source.go, http.go (sources); compress.go; store_linux.go (list, get, delete, verify), install_linux.go
 // (files onto datasets), container_linux.go (docker-save and OCI layouts), create_linux.go (an image of a zone), sparse_linux.go,
-// disk.go (disk images), user.go, errors.go.
+// disk.go (disk images), user_linux.go, errors.go.
 //
 // Stability: experimental.
 package image

@@ -169,7 +169,7 @@ func mountedAt(dir, device string) bool {
 	if err != nil {
 		return false
 	}
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	b, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return false
 	}

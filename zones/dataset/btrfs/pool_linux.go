@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -225,7 +226,7 @@ func (p *Pool) Close() error {
 }
 
 // Unmount closes the pool and unmounts its loop file, whose loop device then goes by itself. With datasets still
-// mounted somewhere the file system lives on until they are gone.
+// mounted somewhere the file system lives on until they are gone; Unmount waits up to three seconds for that.
 func (p *Pool) Unmount() error {
 	if err := p.Close(); err != nil {
 		return err
@@ -235,6 +236,13 @@ func (p *Pool) Unmount() error {
 	}
 	if err := unix.Unmount(p.cfg.Dir, unix.UMOUNT_NOFOLLOW); err != nil {
 		return fmt.Errorf("unmount %s: %w", p.cfg.Dir, err)
+	}
+	// Mounts of machines that have just ended go a moment later, and the loop device with the last of them.
+	for range 300 {
+		if dev, err := attached(p.cfg.File); err != nil || dev == "" {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	return nil
 }

@@ -100,7 +100,7 @@ func (p *Pool) idle(name string) error {
 	defer unix.Close(fs)
 	at := func(path string) (string, func(), error) {
 		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
-		return fmt.Sprintf("/proc/self/fd/%d", fd), func() { unix.Close(fd) }, err
+		return fmt.Sprintf("/proc/thread-self/fd/%d", fd), func() { unix.Close(fd) }, err
 	}
 	dir := p.dir.Dataset(name)
 	upper, done, err := at(filepath.Join(dir, "upper"))

@@ -1,0 +1,355 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/dataset"
+	"github.com/mobulacloud/mobula/zones/image"
+)
+
+const gib = 1 << 30
+
+// Create makes a zone of a spec and, unless autoboot is false, starts it. uuid, MACs and interface names are made where
+// they are missing. The image must be installed. On error nothing is left of the zone.
+func (h *Host) Create(ctx context.Context, spec *zones.Spec) (*zones.Zone, error) {
+	s := spec.Clone()
+	h.complete(s)
+	fail := func(err error) (*zones.Zone, error) { return nil, zones.OpError("create", s.UUID, err) }
+	if err := s.Validate(); err != nil {
+		return fail(err)
+	}
+	img, err := h.check(ctx, s)
+	if err != nil {
+		return fail(err)
+	}
+	z, err := h.claim(ctx, s, "create")
+	if err != nil {
+		return fail(err)
+	}
+	defer z.unlock()
+	z.Image, z.Container = img.Manifest.UUID, img.Container
+	if err = z.build(ctx, img); err == nil && s.AutobootOn() {
+		err = z.up(ctx, zones.Boot{})
+	}
+	if err == nil {
+		err = z.done()
+	}
+	if err != nil {
+		clean, cancel := cleanUp(ctx)
+		defer cancel()
+		return fail(errors.Join(err, z.eraseAll(clean)))
+	}
+	h.log.Info("zone created", "zone", s.UUID, "brand", s.Brand, "image", z.Image)
+	return h.view(ctx, &z.record), nil
+}
+
+// complete fills in what needs chance or a look at the rest.
+func (h *Host) complete(s *zones.Spec) {
+	if s.UUID == "" {
+		s.UUID = uuid.NewString()
+	}
+	for i := range s.NICs {
+		n := &s.NICs[i]
+		if n.MAC == "" {
+			n.MAC = newMAC()
+		}
+		if n.Interface == "" {
+			n.Interface = freeInterface(s.NICs)
+		}
+	}
+	for i := range s.Disks {
+		if d := &s.Disks[i]; d.Path == "" && !d.NoCreate {
+			d.Path = freeDisk(s)
+		}
+	}
+	s.SetDefaults()
+}
+
+// newMAC makes an address below Joyent's own prefix, as its tools do.
+func newMAC() string {
+	var b [3]byte
+	rand.Read(b[:])
+	return fmt.Sprintf("90:b8:d0:%02x:%02x:%02x", b[0], b[1], b[2])
+}
+
+func freeInterface(nics []zones.NIC) string {
+	for i := 0; ; i++ {
+		name := "net" + strconv.Itoa(i)
+		taken := false
+		for _, n := range nics {
+			taken = taken || n.Interface == name
+		}
+		if !taken {
+			return name
+		}
+	}
+}
+
+// check finds the image and refuses, before anything is made, what this host cannot keep.
+func (h *Host) check(ctx context.Context, s *zones.Spec) (image.Image, error) {
+	var img image.Image
+	if _, err := h.driver(s.Brand); err != nil {
+		return img, err
+	}
+	if len(s.NICs) > 0 && h.cfg.Network == nil {
+		return img, fmt.Errorf("%w: this host has no network and the zone has NICs", zones.ErrNotSupported)
+	}
+	caps := h.cfg.Pool.Capabilities()
+	if s.Quota != nil && *s.Quota > 0 && !caps.Quota {
+		return img, fmt.Errorf("%w: quota on a %s pool", zones.ErrNotSupported, caps.Driver)
+	}
+	if s.ZPool != "" && s.ZPool != "zones" {
+		return img, fmt.Errorf("%w: zpool %s", zones.ErrNotExist, s.ZPool)
+	}
+	id := s.ImageUUID
+	if s.Brand.HVM() {
+		for i, d := range s.Disks {
+			if d.ImageUUID != "" && i == 0 {
+				id = d.ImageUUID
+			}
+		}
+		if id == "" {
+			return img, nil // an empty disk
+		}
+	}
+	img, err := h.cfg.Images.Get(ctx, id)
+	if err != nil {
+		return img, fmt.Errorf("image %s: %w", id, mapImage(err))
+	}
+	if s.Brand.HVM() != (img.Disk != "") {
+		return img, fmt.Errorf("%w: image %s of type %s for brand %s", zones.ErrInvalid, id, img.Manifest.Type, s.Brand)
+	}
+	if r := img.Manifest.Requirements; r != nil {
+		ram := s.MaxPhysicalMemory
+		if s.Brand.HVM() {
+			ram = s.RAM
+		}
+		if ram < r.MinRAM || r.MaxRAM > 0 && ram > r.MaxRAM {
+			return img, fmt.Errorf("%w: image %s wants %d to %d MiB of memory, the zone has %d", zones.ErrInvalid, id, r.MinRAM, r.MaxRAM, ram)
+		}
+		if len(s.NICs) < len(r.Networks) {
+			return img, fmt.Errorf("%w: image %s wants %d NICs", zones.ErrInvalid, id, len(r.Networks))
+		}
+	}
+	s.ImageUUID = id
+	if s.Brand.HVM() {
+		s.ImageUUID = ""
+	}
+	for _, user := range img.Manifest.Passwords() {
+		key := user + "_pw"
+		if _, ok := s.InternalMetadata[key]; !ok {
+			if s.InternalMetadata == nil {
+				s.InternalMetadata = map[string]any{}
+			}
+			s.InternalMetadata[key] = rand.Text()[:16]
+		}
+	}
+	return img, nil
+}
+
+func mapImage(err error) error {
+	if errors.Is(err, image.ErrNotExist) {
+		return fmt.Errorf("%w: %w", zones.ErrNotExist, err)
+	}
+	return err
+}
+
+// claim takes the uuid and a range of ids for a new zone, by a first record that says it is under way.
+func (h *Host) claim(ctx context.Context, s *zones.Spec, verb string) (*zone, error) {
+	unlock, err := h.lock(ctx, s.UUID, true)
+	if err != nil {
+		return nil, err
+	}
+	z := &zone{Host: h, id: s.UUID, unlock: unlock, record: record{Spec: s, Created: time.Now().UTC(), Modified: time.Now().UTC()}}
+	if err := z.claim(ctx, verb); err != nil {
+		if !errors.Is(err, zones.ErrExist) {
+			z.forgetLock()
+		}
+		unlock()
+		return nil, err
+	}
+	return z, nil
+}
+
+func (z *zone) claim(ctx context.Context, verb string) error {
+	if old, err := z.load(z.id); err == nil {
+		if old.Op == nil || old.Op.Verb != "create" && old.Op.Verb != "receive" {
+			return zones.ErrExist
+		}
+		// We hold the lock, so whoever was creating it is dead.
+		dead := &zone{Host: z.Host, id: z.id, record: old}
+		if err := dead.erase(ctx); err != nil {
+			return err
+		}
+	} else if !errors.Is(err, zones.ErrNotExist) {
+		return err
+	}
+	unlock, err := z.lock(ctx, "ids", true)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := z.checkUnique(); err != nil {
+		return err
+	}
+	return z.begin(op{Verb: verb})
+}
+
+// idRange is how many ids a zone has.
+const idRange = 65536
+
+// checkUnique refuses a second zone with a MAC, and picks the lowest free range of ids. The caller holds the lock of ids until the record is
+// written.
+func (z *zone) checkUnique() error {
+	all, err := z.uuids()
+	if err != nil {
+		return err
+	}
+	used := map[uint32]bool{}
+	macs := map[string]string{}
+	for _, id := range all {
+		r, err := z.load(id)
+		if errors.Is(err, zones.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		used[r.IDs.First] = true
+		for _, n := range r.Spec.NICs {
+			macs[n.MAC] = id
+		}
+	}
+	for _, n := range z.Spec.NICs {
+		if other := macs[n.MAC]; other != "" {
+			return fmt.Errorf("%w: MAC %s is zone %s's", zones.ErrExist, n.MAC, other)
+		}
+	}
+	for first := z.cfg.FirstID; first < 1<<32-2*idRange; first += idRange {
+		if !used[first] {
+			z.IDs = zones.IDRange{First: first, Size: idRange}
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: all ranges of user ids are taken", zones.ErrNoSpace)
+}
+
+// build makes the zone's datasets.
+func (z *zone) build(ctx context.Context, img image.Image) error {
+	o := z.quota()
+	pool := z.cfg.Pool
+	var err error
+	z.step(z.Op.Verb + ": clone")
+	if img.Dataset == "" {
+		_, err = pool.Create(ctx, rootDataset(z.id), o)
+	} else {
+		_, err = pool.Clone(ctx, img.Ref(), rootDataset(z.id), o)
+	}
+	if err != nil {
+		return mapDataset(err)
+	}
+	z.step(z.Op.Verb + ": cloned")
+	if z.Spec.DelegateDataset {
+		if err := z.buildData(ctx); err != nil {
+			return err
+		}
+	}
+	if z.Spec.Brand.HVM() {
+		return z.buildDisks(ctx, img)
+	}
+	return z.inRoot(ctx, z.seedCreate)
+}
+
+func (z *zone) quota() dataset.Options {
+	o := dataset.Options{}
+	if z.Spec.Quota != nil {
+		o.Quota = *z.Spec.Quota * gib
+	}
+	return o
+}
+
+func (z *zone) buildData(ctx context.Context) error {
+	o := dataset.Options{}
+	if z.cfg.Pool.Capabilities().SharedQuota {
+		o.Within = rootDataset(z.id)
+	}
+	_, err := z.cfg.Pool.Create(ctx, dataDataset(z.id), o)
+	return mapDataset(err)
+}
+
+// mapDataset says zones' sentinels of the pool's.
+func mapDataset(err error) error {
+	for from, to := range map[error]error{
+		dataset.ErrNotExist: zones.ErrNotExist, dataset.ErrExist: zones.ErrExist, dataset.ErrBusy: zones.ErrBusy,
+		dataset.ErrDependents: zones.ErrBusy, dataset.ErrUnsupported: zones.ErrNotSupported, dataset.ErrNoSpace: zones.ErrNoSpace,
+		dataset.ErrBadName: zones.ErrInvalid, dataset.ErrBadStream: zones.ErrInvalid,
+	} {
+		if errors.Is(err, from) {
+			return fmt.Errorf("%w: %w", to, err)
+		}
+	}
+	return err
+}
+
+// Delete ends a zone by force and removes all of it. One that is marked indestructible gives [zones.ErrPermission].
+func (h *Host) Delete(ctx context.Context, id string) error {
+	return zones.OpError("delete", id, h.delete(ctx, id, false))
+}
+
+func (h *Host) delete(ctx context.Context, id string, anyway bool) error {
+	z, err := h.acquire(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer z.unlock()
+	if !anyway && (z.Spec.IndestructibleZoneroot || z.Spec.IndestructibleDelegated) {
+		return fmt.Errorf("%w: the zone is marked indestructible", zones.ErrPermission)
+	}
+	if err := z.begin(op{Verb: "delete"}); err != nil {
+		return err
+	}
+	if err := z.eraseAll(ctx); err != nil {
+		return err
+	}
+	h.log.Info("zone deleted", "zone", id)
+	return nil
+}
+
+// eraseAll is erase with the zone's lock, which is ours until then.
+func (z *zone) eraseAll(ctx context.Context) error {
+	err := z.erase(ctx)
+	if err == nil {
+		z.forgetLock()
+	}
+	return err
+}
+
+// erase removes a zone whose record says that it is being created or deleted. It may be repeated; the record goes last.
+func (z *zone) erase(ctx context.Context) error {
+	if d, err := z.driver(z.Spec.Brand); err == nil {
+		if err := z.down(ctx, d); err != nil {
+			return err
+		}
+	}
+	z.step("erase: down")
+	for _, name := range []string{dataDataset(z.id), rootDataset(z.id), rootDataset(z.id) + nextSuffix, rootDataset(z.id) + oldSuffix} {
+		if err := z.cfg.Pool.Delete(ctx, name); err != nil && !errors.Is(err, dataset.ErrNotExist) {
+			return mapDataset(err)
+		}
+		z.step("erase: " + name[:4])
+	}
+	if err := os.Remove(z.recordPath(z.id)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	z.dropUserNS(z.IDs)
+	return syncDir(z.cfg.Dir + "/zones")
+}

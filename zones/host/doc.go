@@ -1,0 +1,17 @@
+// Package host runs all machines of one server: vmadm of SmartOS.
+//
+// [Open] takes a dataset pool, an image store, drivers and, if wanted, a network, and gives a [Host] with vmadm's verbs: Create, Get, List,
+// Start, Stop, Reboot, Kill, Delete, Update, CreateSnapshot and its kin, Reprovision, Send and Receive, Exec, Console, Info, Metrics and
+// Events. A program that stays (an agent) also calls [Host.Run], which boots zones after the machine came up, watches for ends and
+// answers guests' metadata; a program that goes again (a command) need not, and zones run on without it.
+//
+// Every verb writes down what it is about to do before it does it. A process that dies at any step leaves a record from which the next
+// one to touch the zone, or the next Open, finishes the verb or undoes it: the zone is as before or as asked, and nothing leaks.
+// Several processes may have one directory open; verbs on one zone take turns. Never edit records by hand while anything has them open.
+//
+// Files: host_linux.go (opening), record_linux.go and lock_linux.go (what is stored, whose turn it is), create, boot, update, snapshot,
+// reprovision, send (verbs), machine, disks, files (what a driver is handed), repair (after a crash), view and match.go (what a
+// caller sees), exec, run, events, network, metadata.
+//
+// Stability: experimental.
+package host

@@ -1,0 +1,132 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/image"
+)
+
+const recordVersion = 1
+
+// record is a zone as it is stored, in DIR/zones/UUID.json.
+type record struct {
+	Version  int         `json:"version"`
+	Spec     *zones.Spec `json:"spec"`
+	Created  time.Time   `json:"created"`
+	Modified time.Time   `json:"modified"`
+	// IDs is the zone's own range of the host's user ids.
+	IDs zones.IDRange `json:"ids"`
+	// Image is the uuid of what it was made from, with the sparse image's spelled out.
+	Image string `json:"image,omitempty"`
+	// Container is how a container's image wants to be run; it goes with the zone to a host without the image.
+	Container *image.Container `json:"container,omitempty"`
+	// Handle finds the running machine again; nil when there is none.
+	Handle *zones.Handle `json:"handle,omitempty"`
+	Booted time.Time     `json:"booted,omitzero"`
+	// Exit is how it last ended.
+	Exit *zones.ExitStatus `json:"exit,omitempty"`
+	// Failure says why provisioning failed.
+	Failure string `json:"failure,omitempty"`
+	// Op is the verb under way.
+	Op *op `json:"op,omitempty"`
+}
+
+// op is what a verb writes down before it acts. Who finds one while he holds the zone's lock knows that its process is dead.
+type op struct {
+	Verb    string    `json:"verb"`
+	Started time.Time `json:"started"`
+	// Step is how far it is certain to have come, for verbs whose repair depends on it.
+	Step string `json:"step,omitempty"`
+	// Running: the zone ran before, and is to run after.
+	Running bool `json:"running,omitempty"`
+	// Snapshot, Image (with its Container) and Next are what was asked for.
+	Snapshot  string           `json:"snapshot,omitempty"`
+	Image     string           `json:"image,omitempty"`
+	Container *image.Container `json:"container,omitempty"`
+	Next      *zones.Spec      `json:"next,omitempty"`
+}
+
+func (h *Host) recordPath(id string) string { return filepath.Join(h.cfg.Dir, "zones", id+".json") }
+
+func (h *Host) load(id string) (record, error) {
+	var r record
+	if !zones.ValidID(id) {
+		return r, fmt.Errorf("zone %.40q: %w", id, zones.ErrNotExist)
+	}
+	b, err := os.ReadFile(h.recordPath(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, fmt.Errorf("zone %s: %w", id, zones.ErrNotExist)
+	}
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("record of zone %s: %w", id, err)
+	}
+	if r.Version > recordVersion {
+		return r, fmt.Errorf("record of zone %s has version %d, which is newer than this program", id, r.Version)
+	}
+	if r.Spec == nil || r.Spec.UUID != id {
+		return r, fmt.Errorf("record of zone %s is damaged", id)
+	}
+	return r, nil
+}
+
+func (h *Host) save(r *record) error {
+	r.Version = recordVersion
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(h.recordPath(r.Spec.UUID), b)
+}
+
+func (h *Host) uuids() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(h.cfg.Dir, "zones"))
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && zones.ValidID(id) {
+			out = append(out, id)
+		}
+	}
+	return out, nil
+}
+
+// writeFile replaces a file so that after a crash it is the old or the new one.
+func writeFile(path string, b []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
