@@ -57,13 +57,21 @@ func (p *places) replace(ctx context.Context, i int, err error) (storage.Shark, 
 	return p.sharks[i], nil
 }
 
+// abandon gives up on a copy that no other node can take over. The error is final and classed.
+func (p *places) abandon(ctx context.Context, node string, err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.fail(node, err)
+	return p.refusal(ctx, nil)
+}
+
 // fail notes that a node failed. The caller holds the lock or is alone.
 func (p *places) fail(node string, err error) {
 	p.failed = append(p.failed, node)
 	p.errs = append(p.errs, err)
 }
 
-// refusal classes what went wrong: the caller's own end, want of space, or want of nodes.
+// refusal classes what went wrong: the caller's own end, want of space, or want of nodes. As with fail, the caller holds the lock or is alone.
 func (p *places) refusal(ctx context.Context, chooseErr error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

@@ -128,10 +128,7 @@ func (r *replica) recover(err error) {
 	r.drop()
 	for st.ctx.Err() == nil {
 		if r.first == nil && r.sent {
-			st.places.mu.Lock()
-			st.places.fail(r.shark.Node, err)
-			st.places.mu.Unlock()
-			st.stop(st.places.refusal(st.ctx, nil))
+			st.stop(st.places.abandon(st.ctx, r.shark.Node, err))
 			return
 		}
 		shark, final := st.places.replace(st.ctx, r.i, err)
