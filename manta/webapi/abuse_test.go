@@ -316,3 +316,34 @@ func TestNoLeaks(t *testing.T) {
 	buf := make([]byte, 1<<20)
 	t.Errorf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
 }
+
+// TestUnreadable sends what net/http refuses by itself.
+func TestUnreadable(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	for request, want := range map[string]string{
+		"GET /alice/stor/%zz HTTP/1.1\r\nHost: x\r\n\r\n":                                       "400 InvalidResource",
+		"GET /alice/stor/% HTTP/1.1\r\nHost: x\r\n\r\n":                                         "400 InvalidResource",
+		"GET /alice/stor/%a HTTP/1.1\r\nHost: x\r\n\r\n":                                        "400 InvalidResource",
+		"GET /alice/stor/a%0g?x=%20 HTTP/1.1\r\nHost: x\r\n\r\n":                                "400 InvalidResource",
+		"PUT /alice/stor/x HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n":                   "411 ContentLengthRequired",
+		"PUT /alice/stor/x HTTP/1.1\r\nHost: x\r\nContent-Length: 5x\r\n\r\n":                   "400 BadRequest",
+		"PUT /alice/stor/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n":              "501 NotImplemented",
+		"GET /alice/stor HTTP/1.1\r\n\r\n":                                                      "400 BadRequest",
+		"GET /alice/stor HTTP/1.1\r\nHost: x\r\nbad header\r\n\r\n":                             "400 BadRequest",
+		"GET /alice/stor HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("x", 80<<10) + "\r\n\r\n": "431 BadRequest",
+		"nonsense\r\n\r\n": "400 BadRequest",
+	} {
+		c := w.dial(t)
+		// A request before it, so that what is remembered is of the right one.
+		c.head(w, "GET", "/alice/stor")
+		if a := c.answer("GET"); a.StatusCode != 200 {
+			t.Fatalf("%d %s", a.StatusCode, a.body)
+		}
+		go io.WriteString(c, request)
+		a := c.answer("GET")
+		if got := fmt.Sprint(a.StatusCode, " ", a.code()); got != want {
+			t.Errorf("%.60q: %s, want %s", request, got, want)
+		}
+		checkCommon(t, a)
+	}
+}

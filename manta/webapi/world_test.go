@@ -114,6 +114,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 func (w *world) listen(h http.Handler) *httptest.Server {
 	s := httptest.NewUnstartedServer(h)
 	s.Config = w.HTTPServer(h)
+	s.Listener = w.Listener(s.Listener)
 	s.Start()
 	return s
 }
