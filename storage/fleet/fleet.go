@@ -81,6 +81,7 @@ type node struct {
 	streak    int // faults since the last success
 	failures  int // as of lastFault; see recentFailures
 	lastFault time.Time
+	fault     error // the last
 }
 
 // New checks the configuration and returns a Fleet that knows no nodes until Run.

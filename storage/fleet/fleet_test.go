@@ -274,6 +274,7 @@ func TestDownAndBack(t *testing.T) {
 
 		w.nodes["1.stor"].Kill()
 		w.fleet.Observe("1.stor", dead)
+		synctest.Wait()
 		if !down() {
 			t.Fatal("unreachable, but not down")
 		}
@@ -299,10 +300,26 @@ func TestDownAndBack(t *testing.T) {
 
 		// A read that works brings it back before the probe does.
 		w.fleet.Observe("1.stor", dead)
+		w.fleet.Observe("1.stor", dead)
+		if !down() {
+			t.Error("up after two calls that did not reach it")
+		}
 		w.fleet.Observe("1.stor", nil)
 		if down() {
 			t.Error("down although it answers")
 		}
+		time.Sleep(time.Minute)
+
+		// A busy node turns a call away now and then.
+		for range 10 {
+			w.fleet.Observe("1.stor", dead)
+			synctest.Wait()
+			if down() {
+				t.Error("down after a single failure, although it answers the probe")
+			}
+			w.fleet.Observe("1.stor", nil)
+		}
+		time.Sleep(10 * time.Minute)
 
 		// Faults of its own are tolerated for a while.
 		broken := errors.New("I/O error")

@@ -11,11 +11,15 @@ import (
 	"github.com/mobulacloud/mobula/storage"
 )
 
-// tolerated is how many faults in a row, of a node that does answer, make it down.
-const tolerated = 3
+// How many faults in a row make a node down: of one that cannot be reached, and of one that answers with faults of its own. Not the first, for a node
+// that is merely busy turns single calls away.
+const (
+	toleratedUnreachable = 2
+	tolerated            = 3
+)
 
-// Observe implements [durable.Nodes]. A node that cannot be reached is down at once; one that answers with faults of its own,
-// after a few in a row. What is down is probed until it answers, by Run.
+// Observe implements [durable.Nodes]. A node that could not be reached is asked at once whether it lives, and is down if it does not answer or the next call
+// fails too; one that answers with faults of its own is down after a few in a row. What is down is probed until it answers, by Run.
 func (f *Fleet) Observe(id string, fault error) {
 	if fault == nil {
 		// This is every successful call: do not take turns for nothing.
@@ -45,12 +49,23 @@ func (f *Fleet) Observe(id string, fault error) {
 	n.failures = n.recentFailures(now) + 1
 	n.lastFault = now
 	f.dirty = true
-	if n.down == "" && (errors.Is(fault, storage.ErrUnavailable) || errors.Is(fault, storage.ErrClosed) || n.streak >= tolerated) {
-		n.down, n.since = fault.Error(), now
-		f.stale = true
-		f.log.Warn("storage node is down", "node", id, "err", fault)
+	n.fault = fault
+	unreachable := errors.Is(fault, storage.ErrUnavailable) || errors.Is(fault, storage.ErrClosed)
+	switch {
+	case n.down != "":
+	case n.streak >= tolerated || unreachable && n.streak >= toleratedUnreachable:
+		f.goDown(id, n)
+	case unreachable:
 		f.probe(n)
 	}
+}
+
+// goDown takes a node out of service. The caller holds the lock.
+func (f *Fleet) goDown(id string, n *node) {
+	n.down, n.since = n.fault.Error(), time.Now()
+	f.stale = true
+	f.log.Warn("storage node is down", "node", id, "err", n.fault)
+	f.probe(n)
 }
 
 // up ends a node's being down. The caller holds the lock.
@@ -67,7 +82,7 @@ func (n *node) recentFailures(now time.Time) int {
 	return n.failures >> min(uint(now.Sub(n.lastFault)/failureMemory), 31)
 }
 
-// probe asks Run to look after a node that is down. The caller holds the lock. If Run is busy, the node's next fault or report will do it.
+// probe asks Run to look after a node that is down or may be. The caller holds the lock. If Run is busy, the node's next fault or report will do it.
 func (f *Fleet) probe(n *node) {
 	if n.probing {
 		return
@@ -79,7 +94,7 @@ func (f *Fleet) probe(n *node) {
 	}
 }
 
-// runProbes looks after the nodes that are down until ctx ends.
+// runProbes looks after those nodes until ctx ends.
 func (f *Fleet) runProbes(ctx context.Context) {
 	var all sync.WaitGroup
 	defer all.Wait()
@@ -102,28 +117,37 @@ func (f *Fleet) probeUntilUp(ctx context.Context, n *node) {
 		n.probing = false
 		f.mu.Unlock()
 	}()
+	f.mu.RLock()
+	id, suspect := n.report.Node, n.down == ""
+	f.mu.RUnlock()
 	for {
-		timer := time.NewTimer(delay.NextBackOff())
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		}
-		f.mu.RLock()
-		id, down := n.report.Node, n.down != "" && f.nodes[n.report.Node] == n
-		f.mu.RUnlock()
-		if !down {
-			return
-		}
-		if f.answers(ctx, id) {
-			f.mu.Lock()
-			if n.down != "" {
-				f.up(id, n)
+		if !suspect {
+			timer := time.NewTimer(delay.NextBackOff())
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return
 			}
-			f.mu.Unlock()
+		}
+		answers := f.answers(ctx, id)
+		if ctx.Err() != nil {
 			return
 		}
+		f.mu.Lock()
+		known := f.nodes[id] == n
+		switch {
+		case known && answers && n.down != "":
+			f.up(id, n)
+		case known && !answers && n.down == "" && suspect:
+			f.goDown(id, n)
+		}
+		over := !known || n.down == ""
+		f.mu.Unlock()
+		if over {
+			return
+		}
+		suspect = false
 	}
 }
 
