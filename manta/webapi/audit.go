@@ -34,8 +34,13 @@ type Audit struct {
 	Duration          time.Duration
 
 	Object, Replaced string // ids
-	Header           http.Header
+
+	// Header is the request's, without credentials.
+	Header http.Header
 }
+
+// credentials are headers that a log must never see.
+var credentials = []string{"Authorization", "Cookie", "Proxy-Authorization", "X-Auth-Token"}
 
 // finish counts a request that has ended and tells the audit.
 func (s *Server) finish(r *Request, failure *manta.Error) {
@@ -54,6 +59,9 @@ func (s *Server) finish(r *Request, failure *manta.Error) {
 	s.met.request(operation, r.Method, r.status, latency, end.Sub(r.start))
 	if s.cfg.Audit == nil {
 		return
+	}
+	for _, name := range credentials {
+		delete(r.Request.Header, name) // the request is over: nobody needs them any more
 	}
 	a := &Audit{
 		Time: r.start, RequestID: r.ID, Operation: operation, Method: r.Method, Target: redact(r.RequestURI), Status: r.status,

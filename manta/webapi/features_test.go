@@ -6,9 +6,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -248,13 +250,15 @@ func TestPreflight(t *testing.T) {
 		{"/alice/public/d/new", "https://a", "PUT", "", true},
 		{"/alice/public/new", "https://a", "PUT", "", false},
 	} {
-		a := w.want(200, "", call{as: "alice", method: "OPTIONS", path: test.path, header: []string{"Origin: " + test.origin,
+		a := w.want(200, "", call{method: "OPTIONS", path: test.path, header: []string{"Origin: " + test.origin,
 			"Access-Control-Request-Method: " + test.method, "Access-Control-Request-Headers: " + test.headers}})
 		h := a.Header
 		if allowed := h.Get("Access-Control-Allow-Origin") != ""; allowed != test.allowed || allowed && (h.Get("Access-Control-Max-Age") != "60" || h.Get("Access-Control-Allow-Methods") != "GET, PUT") {
 			t.Errorf("%+v: %v", test, h)
 		}
 	}
+	w.put("/alice/stor/private", "x", cors...)
+	w.want(403, "AuthorizationFailed", call{method: "OPTIONS", path: "/alice/stor/private", header: []string{"Origin: https://a", "Access-Control-Request-Method: GET"}})
 	w.want(404, "ResourceNotFound", call{as: "alice", method: "OPTIONS", path: "/alice/public/none", header: []string{"Origin: https://a", "Access-Control-Request-Method: GET"}})
 }
 
@@ -327,6 +331,41 @@ func TestPresigned(t *testing.T) {
 		if resp.StatusCode != status {
 			t.Errorf("%s %s: %d, want %d", method, signed, resp.StatusCode, status)
 		}
+	}
+}
+
+func TestAudit(t *testing.T) {
+	var mu sync.Mutex
+	var lines []*Audit
+	w := newWorld(t, worldOptions{config: func(c *Config) {
+		c.Audit = func(a *Audit) {
+			mu.Lock()
+			defer mu.Unlock()
+			lines = append(lines, a)
+		}
+	}})
+	w.put("/alice/stor/o", "12345", "m-a: b", "X-Auth-Token-Not: x")
+	w.want(403, "", call{method: "GET", path: "/alice/stor/o?expires=1&signature=SECRET&keyId=x&algorithm=y"})
+	w.await(func() bool { mu.Lock(); defer mu.Unlock(); return len(lines) == 2 })
+	put, get := lines[0], lines[1]
+	if put.Operation != "PutObject" || put.Status != 204 || put.BytesIn != 5 || put.Caller != "alice" || put.CallerUUID != w.uuids["alice"] || put.OwnerUUID != w.uuids["alice"] ||
+		put.Object == "" || put.RequestID == "" || put.Header.Get("M-A") != "b" || put.Header.Get("Authorization") != "" {
+		t.Errorf("audit of a put: %+v", put)
+	}
+	if get.Status != 403 || get.Code != "InvalidQueryStringAuthentication" || strings.Contains(get.Target, "SECRET") {
+		t.Errorf("audit of a refusal: %+v", get)
+	}
+	// A log that is not written drops lines rather than wait, and says so.
+	var out strings.Builder
+	log := NewAuditLog(slog.New(slog.NewTextHandler(&out, nil)), 2)
+	for range 5 {
+		log.Add(put)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	log.Run(ctx)
+	if text := out.String(); strings.Count(text, "_audit=true") != 2 || !strings.Contains(text, "lines=3") || !strings.Contains(text, "operation=PutObject") {
+		t.Errorf("log: %s", text)
 	}
 }
 

@@ -1,10 +1,13 @@
 package webapi
 
 import (
+	"bufio"
 	"context"
 	"crypto/md5"
 	"encoding/base64"
 	"encoding/json"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -108,6 +111,21 @@ func (r *Request) blob(status int, contentType string, b []byte) {
 	if r.Method != http.MethodHead {
 		r.Write(b)
 	}
+}
+
+// ReadBody reads all of the request's body, which must not be longer than limit bytes.
+func (r *Request) ReadBody(limit int64) ([]byte, error) { return r.body.all(limit) }
+
+// BodyReader returns the request's body as a stream that gives up on clients that stall. Its first Read sends "100 Continue" to those who wait for it.
+func (r *Request) BodyReader() io.Reader { return &r.body }
+
+// Hijack takes the connection over, for protocols other than HTTP. Nothing of this package touches it any more.
+func (r *Request) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := r.ctl.Hijack()
+	if err == nil {
+		r.status, r.headAt = http.StatusSwitchingProtocols, time.Now()
+	}
+	return c, rw, err
 }
 
 // describe sets the headers by which conditions are judged; they are on refusals too.
