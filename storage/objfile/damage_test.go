@@ -21,7 +21,7 @@ import (
 func TestFlippedBytes(t *testing.T) {
 	t.Parallel()
 	start := seed(t)
-	for round := range rounds(60, 3000) {
+	for round := range rounds(40, 3000) {
 		rng := rand.New(rand.NewPCG(start+uint64(round), 1))
 		disk := storagetest.NewCrashFS(0)
 		cfg := crashConfig(disk, time.Hour)

@@ -34,6 +34,15 @@ const attempts = 3
 // connection ends.
 type deadliner interface{ SetReadDeadline(time.Time) error }
 
+// Dial finds the host from inside a zone, by one of [Sockets] or the second serial port, and agrees with it.
+func Dial(ctx context.Context) (*Client, error) {
+	conn, err := dialHost(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return NewClient(ctx, conn)
+}
+
 // NewClient agrees on version 2 with the host. The connection is the client's from here on, and closed by an error.
 func NewClient(ctx context.Context, conn io.ReadWriteCloser) (*Client, error) {
 	c := &Client{conn: conn, in: newLines(conn), wait: 2 * time.Second}

@@ -171,6 +171,11 @@ func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
 	if f.Repair, err = repair.New(repair.Config{Namespace: f.Namespace, Storage: f.Storage, BytesPerSecond: cfg.RepairMBPerSecond << 20, Logger: cfg.Log}); err != nil {
 		return err
 	}
+	f.Registry.Damaged = func(_ string, ids []storage.ObjectID) {
+		for _, id := range ids {
+			f.Repair.NodeDamaged(id)
+		}
+	}
 	if f.Garbage, err = gc.New(gc.Config{Namespace: f.Namespace, Storage: f.Storage, Uploads: f.Uploads, Grace: time.Duration(cfg.GraceHours) * time.Hour, Logger: cfg.Log}); err != nil {
 		return err
 	}

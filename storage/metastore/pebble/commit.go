@@ -327,7 +327,7 @@ func (c *commit) unique(p *engine.Prepared, olds []oldState) error {
 	for i := range p.Writes {
 		w := &p.Writes[i]
 		b := of(w.Schema)
-		eachDifference(olds[i].entries, w.Entries, func(e engine.Entry, added bool) error {
+		engine.EachDifference(olds[i].entries, w.Entries, func(e engine.Entry, added bool) error {
 			if !added && w.Schema.Indexes[e.Index].Unique {
 				if c.freed == nil {
 					c.freed = map[string]struct{}{}
@@ -371,7 +371,7 @@ func (c *commit) unique(p *engine.Prepared, olds []oldState) error {
 
 // reindex writes the difference between two sets of entries.
 func (c *commit) reindex(b *bucket, key metastore.Key, old, entries []engine.Entry) error {
-	return eachDifference(old, entries, func(e engine.Entry, added bool) error {
+	return engine.EachDifference(old, entries, func(e engine.Entry, added bool) error {
 		x, id := b.schema.Indexes[e.Index], b.Indexes[e.Index].ID
 		k := appendIndexKey(nil, id, x.PerPartition, e.Value, key)
 		if added {
@@ -392,36 +392,6 @@ func (c *commit) reindex(b *bucket, key metastore.Key, old, entries []engine.Ent
 		}
 		return c.batch.Delete(k, nil)
 	})
-}
-
-// eachDifference visits the entries that are in one of two ordered lists only.
-func eachDifference(old, entries []engine.Entry, visit func(e engine.Entry, added bool) error) error {
-	for len(old) > 0 || len(entries) > 0 {
-		order := 0
-		switch {
-		case len(old) == 0:
-			order = 1
-		case len(entries) == 0:
-			order = -1
-		case old[0].Index != entries[0].Index:
-			order = old[0].Index - entries[0].Index
-		default:
-			order = bytes.Compare(old[0].Value, entries[0].Value)
-		}
-		var err error
-		switch {
-		case order < 0:
-			err, old = visit(old[0], false), old[1:]
-		case order > 0:
-			err, entries = visit(entries[0], true), entries[1:]
-		default:
-			old, entries = old[1:], entries[1:]
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // send hands the batch to the engine, without waiting for the sync. Batches with changes take their number in the log

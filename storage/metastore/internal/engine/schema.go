@@ -253,3 +253,33 @@ func Supersedes(s, old *Schema) (done bool, err error) {
 	}
 	return true, nil
 }
+
+// EachDifference visits the entries that are in one of two ordered lists only.
+func EachDifference(old, entries []Entry, visit func(e Entry, added bool) error) error {
+	for len(old) > 0 || len(entries) > 0 {
+		order := 0
+		switch {
+		case len(old) == 0:
+			order = 1
+		case len(entries) == 0:
+			order = -1
+		case old[0].Index != entries[0].Index:
+			order = old[0].Index - entries[0].Index
+		default:
+			order = bytes.Compare(old[0].Value, entries[0].Value)
+		}
+		var err error
+		switch {
+		case order < 0:
+			err, old = visit(old[0], false), old[1:]
+		case order > 0:
+			err, entries = visit(entries[0], true), entries[1:]
+		default:
+			old, entries = old[1:], entries[1:]
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,284 @@
+package kvm
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/opencontainers/cgroups"
+	"golang.org/x/sys/unix"
+
+	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/kvm/qmp"
+)
+
+// recordVersion is the format of a record, which is also what a handle carries.
+const recordVersion = 1
+
+// record is what must be known of a machine to find it again, in this process or a later one.
+type record struct {
+	ID     string `json:"id"`
+	RunDir string `json:"run_dir"`
+	// Boot is the host's boot; after another one nothing of the machine is left but files.
+	Boot string `json:"boot"`
+	// PID and Start (in the kernel's ticks) name QEMU beyond doubt; 0 while it is being started.
+	PID        int               `json:"pid"`
+	Start      uint64            `json:"start"`
+	Cgroups    map[string]string `json:"cgroups,omitempty"`
+	Limits     zones.Limits      `json:"limits"`
+	Accel      string            `json:"accel"`
+	Disks      []string          `json:"disks,omitempty"`
+	Interfaces []zones.Interface `json:"interfaces,omitempty"`
+	Started    time.Time         `json:"started"`
+}
+
+// machine is a record and what this process holds of it.
+type machine struct {
+	rec     record
+	cg      cgroups.Manager
+	pidfd   *os.File
+	qmp     *qmp.Client
+	console *console
+
+	mu       sync.Mutex // limits, quiesce and snapshots: one at a time
+	meta     net.Conn   // the last metadata connection, under metaMu
+	metaMu   sync.Mutex
+	sigMu    sync.Mutex
+	killed   bool // by us
+	shutdown bool // the guest powered off
+
+	child    chan *os.ProcessState // if QEMU is our child
+	ended    chan struct{}
+	exit     zones.ExitStatus // once ended is closed
+	released chan struct{}
+	once     sync.Once
+}
+
+func (d *Driver) recordPath(id string) string { return filepath.Join(d.cfg.StateDir, id) }
+
+// save replaces the record by rename. It need not be synced: a power cut ends the machine too.
+func (d *Driver) save(r record) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(d.cfg.StateDir, "."+r.ID)
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, d.recordPath(r.ID))
+}
+
+func (d *Driver) load(id string) (record, error) {
+	var r record
+	data, err := os.ReadFile(d.recordPath(id))
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(data, &r)
+}
+
+func (r record) handle() (zones.Handle, error) {
+	data, err := json.Marshal(r)
+	return zones.Handle{ID: r.ID, Driver: Name, Version: recordVersion, Data: data}, err
+}
+
+var bootID = sync.OnceValue(func() string {
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return strings.TrimSpace(string(b))
+})
+
+// startTime is field 22 of a process's stat, 0 if there is no such process or only its remains.
+func startTime(pid int) uint64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	s := string(b)
+	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
+	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+		return 0
+	}
+	n, _ := strconv.ParseUint(fields[19], 10, 64)
+	return n
+}
+
+// alive reports whether the record's process still runs.
+func (r record) alive() bool {
+	return r.PID > 0 && r.Boot == bootID() && r.Start != 0 && startTime(r.PID) == r.Start
+}
+
+// hold opens the machine's process and its sockets and begins to watch it. zones.ErrNotExist means that the process is gone.
+func (d *Driver) hold(ctx context.Context, r record, child chan *os.ProcessState) (*machine, error) {
+	fd, err := unix.PidfdOpen(r.PID, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("%w: process %d: %w", zones.ErrNotExist, r.PID, err)
+	}
+	m := &machine{rec: r, pidfd: os.NewFile(uintptr(fd), "pidfd"), child: child, ended: make(chan struct{}), released: make(chan struct{})}
+	// The descriptor is of whatever has the number now; the start time says whether that is the one we mean.
+	if child == nil && !r.alive() {
+		m.pidfd.Close()
+		return nil, zones.ErrNotExist
+	}
+	if m.cg, err = d.cgroup(r.ID, r.Cgroups); err != nil {
+		m.pidfd.Close()
+		return nil, err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(r.RunDir, qmpSocket))
+	if err == nil {
+		m.qmp, err = qmp.Connect(ctx, conn, m.event)
+	}
+	if err != nil {
+		m.pidfd.Close()
+		return nil, fmt.Errorf("monitor: %w", err)
+	}
+	if conn, err = (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(r.RunDir, consoleSocket)); err != nil {
+		m.qmp.Close()
+		m.pidfd.Close()
+		return nil, fmt.Errorf("console: %w", err)
+	}
+	m.console = newConsole(conn)
+	d.watchers.Go(m.console.run)
+	d.watchers.Go(m.watch)
+	return m, nil
+}
+
+// event takes note of how a machine ends; who reads its exit status may come too late for it.
+func (m *machine) event(e qmp.Event) {
+	if e.Name != "SHUTDOWN" {
+		return
+	}
+	var data struct {
+		Guest bool `json:"guest"`
+	}
+	if json.Unmarshal(e.Data, &data) == nil && data.Guest {
+		m.sigMu.Lock()
+		m.shutdown = true
+		m.sigMu.Unlock()
+	}
+}
+
+// watch waits for the end without a thread of its own: the poller of the runtime does.
+func (m *machine) watch() {
+	conn, err := m.pidfd.SyscallConn()
+	if err != nil {
+		return
+	}
+	dead := false
+	err = conn.Read(func(fd uintptr) bool {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		dead = n > 0 && err == nil
+		return dead
+	})
+	if err != nil || !dead {
+		return // released
+	}
+	<-m.qmp.Done() // its last words come before its end
+	status := zones.ExitStatus{Code: -1, Unknown: true}
+	if m.child != nil {
+		if st := <-m.child; st != nil {
+			status = exitStatus(st.Sys().(syscall.WaitStatus))
+		}
+	} else if ws, ok := m.orphanStatus(); ok {
+		status = exitStatus(ws)
+	} else {
+		m.sigMu.Lock()
+		switch {
+		case m.killed:
+			status = zones.ExitStatus{Code: 128 + 9, Signal: zones.SIGKILL}
+		case m.shutdown:
+			status = zones.ExitStatus{}
+		}
+		m.sigMu.Unlock()
+	}
+	if n, err := m.cg.OOMKillCount(); err == nil && n > 0 {
+		status.OOM = true
+	}
+	status.Time = time.Now()
+	m.exit = status
+	close(m.ended)
+}
+
+// orphanStatus asks the kernel, since 6.15, for the status of a process that is somebody else's to reap.
+func (m *machine) orphanStatus() (syscall.WaitStatus, bool) {
+	const (
+		getInfo  = 0xc040ff0b // PIDFD_GET_INFO with the first, 64-byte, form of the structure
+		wantExit = 1 << 3     // PIDFD_INFO_EXIT
+	)
+	var info struct {
+		mask, cgroup uint64
+		ids          [11]uint32
+		exit         int32
+	}
+	conn, err := m.pidfd.SyscallConn()
+	if err != nil {
+		return 0, false
+	}
+	for range 50 { // it is known once its new parent has reaped it, which is soon
+		info.mask = wantExit
+		var e unix.Errno
+		_ = conn.Control(func(fd uintptr) {
+			_, _, e = unix.Syscall(unix.SYS_IOCTL, fd, getInfo, uintptr(unsafe.Pointer(&info)))
+		})
+		if e == 0 && info.mask&wantExit != 0 {
+			return syscall.WaitStatus(info.exit), true
+		}
+		if e != 0 && e != unix.ESRCH {
+			return 0, false
+		}
+		select {
+		case <-m.released:
+			return 0, false
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	return 0, false
+}
+
+func exitStatus(ws syscall.WaitStatus) zones.ExitStatus {
+	if ws.Signaled() {
+		return zones.ExitStatus{Code: 128 + int(ws.Signal()), Signal: zones.SignalOf(int(ws.Signal()))}
+	}
+	return zones.ExitStatus{Code: ws.ExitStatus()}
+}
+
+// kill ends QEMU at once.
+func (m *machine) kill() error {
+	m.sigMu.Lock()
+	m.killed = true
+	m.sigMu.Unlock()
+	conn, err := m.pidfd.SyscallConn()
+	if err != nil {
+		return zones.ErrNotRunning
+	}
+	var e error
+	if err := conn.Control(func(fd uintptr) { e = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) }); err != nil || e == unix.ESRCH {
+		return zones.ErrNotRunning
+	}
+	return e
+}
+
+// release lets go of the machine without ending it.
+func (m *machine) release() {
+	m.once.Do(func() {
+		close(m.released)
+		m.pidfd.Close()
+		m.qmp.Close()
+		m.console.close()
+		m.metaMu.Lock()
+		defer m.metaMu.Unlock()
+		if m.meta != nil {
+			m.meta.Close()
+		}
+	})
+}
