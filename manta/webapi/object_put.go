@@ -69,9 +69,13 @@ func putObject(r *Request) error {
 		}
 		e.Headers["access-control-allow-origin"] = "*"
 	}
+	var room int64 // the placement policy's, unless the client says how much may come
+	if r.header("Max-Content-Length") != "" {
+		room = limit
+	}
 	loc, err := r.receive(&e, size, limit, func(id storage.ObjectID) (*durable.Upload, error) {
 		return r.s.cfg.Storage.Create(r.Context(), durable.CreateRequest{
-			ID: id, Size: size, MaxSize: limit, Copies: copies, Operator: r.Caller.Operator,
+			ID: id, Size: size, MaxSize: limit, Room: room, Copies: copies, Operator: r.Caller.Operator,
 		})
 	})
 	if err != nil {

@@ -81,10 +81,11 @@ func (f *Static) Refresh(ctx context.Context) error {
 func (f *Static) update(name string, change func(*picker.Report)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	r := f.reports[name]
-	change(&r)
-	f.reports[name] = r
-	f.view = nil
+	if r, ok := f.reports[name]; ok {
+		change(&r)
+		f.reports[name] = r
+		f.view = nil
+	}
 }
 
 // Choose implements [Nodes]. Reports do not age: they are as old as the last Refresh.
@@ -147,7 +148,7 @@ func (f *Static) Observe(name string, fault error) {
 
 const lostWord = "lost"
 
-// SetLost gives a node up, or takes that back.
+// SetLost gives a node up, or takes that back. An unknown name changes nothing.
 func (f *Static) SetLost(name string, lost bool) {
 	f.update(name, func(r *picker.Report) {
 		r.Retired = ""

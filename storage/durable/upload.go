@@ -16,9 +16,11 @@ type CreateRequest struct {
 	// Size in bytes; -1 when unknown.
 	Size int64
 
-	// MaxSize bounds a body of unknown size, and is the room that its nodes must have. 0 means no bound, and the picker's
-	// own idea of room.
+	// MaxSize bounds a body of unknown size; 0 means no bound.
 	MaxSize int64
+
+	// Room is what the nodes must have free for a body of unknown size, in bytes; 0 means the placement policy's StreamingSize.
+	Room int64
 
 	// Copies to keep, at least 1.
 	Copies int
@@ -41,15 +43,15 @@ type Stored struct {
 // The errors are [ErrNotEnoughSpace], [ErrUnavailable], [ErrBusy], [storage.ErrInvalid], [storage.ErrClosed] or ctx's; nothing is held
 // after one.
 func (s *Store) Create(ctx context.Context, req CreateRequest) (*Upload, error) {
-	if req.Copies < 1 || req.Size < -1 || req.MaxSize < 0 {
+	if req.Copies < 1 || req.Size < -1 || req.MaxSize < 0 || req.Room < 0 {
 		return nil, fmt.Errorf("%w: durable: create %s: %d copies of %d bytes, at most %d", storage.ErrInvalid, req.ID, req.Copies, req.Size, req.MaxSize)
 	}
 	if req.Size >= 0 && req.MaxSize > 0 && req.Size > req.MaxSize {
 		return nil, fmt.Errorf("%w: create %s: %d bytes, limit %d", ErrTooLarge, req.ID, req.Size, req.MaxSize)
 	}
 	room := req.Size
-	if room < 0 && req.MaxSize > 0 {
-		room = req.MaxSize
+	if room < 0 && req.Room > 0 {
+		room = req.Room
 	}
 	p := &places{s: s, id: req.ID, req: picker.Request{Size: room, Copies: req.Copies, Operator: req.Operator}}
 	return s.create(ctx, p, req.Size, req.MaxSize)

@@ -277,7 +277,8 @@ func TestCreateRefusals(t *testing.T) {
 		{"over its own limit", nil, CreateRequest{Size: 2, MaxSize: 1, Copies: 1}, ErrTooLarge},
 		{"too many copies", nil, CreateRequest{Size: 1, Copies: 3}, ErrNotEnoughSpace},
 		{"too large for any node", nil, CreateRequest{Size: 2 * big, Copies: 1}, ErrNotEnoughSpace},
-		{"too large when it streams", nil, CreateRequest{Size: -1, MaxSize: 2 * big, Copies: 1}, ErrNotEnoughSpace},
+		{"too large when it streams", nil, CreateRequest{Size: -1, Room: 2 * big, Copies: 1}, ErrNotEnoughSpace},
+		{"limit beyond any node's room", nil, CreateRequest{Size: -1, MaxSize: 2 * big, Copies: 1}, nil},
 		{"full since the last report", func(c *cluster) { c.each((*hooked).full) }, CreateRequest{Size: 1 << 20, Copies: 1}, ErrNotEnoughSpace},
 		{"read-only since the last report", func(c *cluster) { c.each(func(h *hooked) { h.SetReadOnly("test") }) }, CreateRequest{Size: 1 << 20, Copies: 1}, ErrNotEnoughSpace},
 		{"one full, one dead", func(c *cluster) { c.nodes["1.stor"].full(); c.nodes["2.stor"].Kill() }, CreateRequest{Size: 1 << 20, Copies: 1}, ErrUnavailable},
@@ -293,8 +294,12 @@ func TestCreateRefusals(t *testing.T) {
 					tt.prepare(c)
 				}
 				tt.req.ID = storagetest.NewID()
-				if _, err := c.store.Create(t.Context(), tt.req); !errors.Is(err, tt.want) {
+				u, err := c.store.Create(t.Context(), tt.req)
+				if !errors.Is(err, tt.want) {
 					t.Errorf("Create: %v, want %v", err, tt.want)
+				}
+				if err == nil {
+					u.Cancel()
 				}
 			})
 		})
