@@ -19,7 +19,8 @@ func (c *Cache) Authenticate(_ context.Context, r Request) (*Caller, error) {
 		return nil, err
 	}
 	view := httpsig.Request{Method: r.Method, Target: r.Target, Proto: r.Proto, Host: r.Host, Header: r.Header, TransferEncoding: r.TransferEncoding}
-	var buf [1024]byte
+	scratch := scratches.Get().(*scratch)
+	defer scratches.Put(scratch)
 	var signed *httpsig.Signature
 	var text []byte
 	var until time.Time
@@ -34,9 +35,10 @@ func (c *Cache) Authenticate(_ context.Context, r Request) (*Caller, error) {
 		if signed, err = httpsig.Parse(authorization); err != nil {
 			return nil, signatureError(err)
 		}
-		if text, err = signed.AppendText(buf[:0], &view); err != nil {
+		if text, err = signed.AppendText(scratch.text[:0], &view); err != nil {
 			return nil, signatureError(err)
 		}
+		scratch.text = text
 		if until, err = signed.Check(&view, now, c.cfg.MaxSkew); err != nil {
 			return nil, signatureError(err)
 		}
@@ -56,15 +58,15 @@ func (c *Cache) Authenticate(_ context.Context, r Request) (*Caller, error) {
 	var caller *Caller
 	switch {
 	case presigned:
-		caller, err = c.presigned(snap, &view, now)
+		caller, err = c.presigned(snap, scratch, &view, now)
 	case isSignature:
 		if err := httpsig.CheckAlgorithm(signed.Algorithm); err != nil {
 			return nil, signatureError(err)
 		}
-		caller, err = c.signer(snap, signed.KeyID, signed.Algorithm, signed.Signature, until, text)
+		caller, err = c.signer(snap, scratch, proof{signed.KeyID, signed.Algorithm, signed.Signature, now, until}, text)
 	case strings.EqualFold(scheme, "token"):
 		credentials, _, _ = strings.Cut(credentials, " ")
-		caller, err = c.bearer(snap, credentials, now)
+		caller, err = c.bearer(snap, scratch, credentials, now)
 	case authorization != "":
 		return nil, errScheme(strings.ToLower(scheme))
 	default:
@@ -127,9 +129,15 @@ func publicPath(path string) bool {
 
 func letter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
-// signer finds the key that a key id names and verifies that it signed text.
-func (c *Cache) signer(snap *snapshot, keyID, algorithm, signature string, until time.Time, texts ...[]byte) (*Caller, error) {
-	id, err := httpsig.ParseKeyID(keyID)
+// A proof is what a request offers to show who sent it, and from now until when the same would be accepted.
+type proof struct {
+	keyID, algorithm, signature string
+	now, until                  time.Time
+}
+
+// signer finds the key that a key id names and verifies that it signed one of the texts.
+func (c *Cache) signer(snap *snapshot, scratch *scratch, p proof, texts ...[]byte) (*Caller, error) {
+	id, err := httpsig.ParseKeyID(p.keyID)
 	if err != nil {
 		return nil, signatureError(err)
 	}
@@ -163,7 +171,7 @@ func (c *Cache) signer(snap *snapshot, keyID, algorithm, signature string, until
 		return nil, errKeyDoesNotExist(id)
 	}
 	for _, text := range texts {
-		if c.verify(found, algorithm, signature, text, until) {
+		if c.verify(scratch, found, p, text) {
 			caller.KeyID = found.fingerprint
 			return caller, nil
 		}
@@ -172,18 +180,17 @@ func (c *Cache) signer(snap *snapshot, keyID, algorithm, signature string, until
 }
 
 // verify checks a signature, or remembers that it has been.
-func (c *Cache) verify(k *key, algorithm, signature string, text []byte, until time.Time) bool {
-	var buf [1024]byte
-	sum := sum(k.identity, append(append(append(buf[:0], algorithm...), 0), signature...), text)
-	if _, ok := c.verified.get(&sum, time.Now().UnixNano()); ok {
+func (c *Cache) verify(scratch *scratch, k *key, p proof, text []byte) bool {
+	sum := scratch.hash(k.identity, p.algorithm, p.signature, string(text))
+	if _, ok := c.verified.get(&sum, p.now.UnixNano()); ok {
 		c.counters.remembered.Add(1)
 		return true
 	}
 	c.counters.verifications.Add(1)
-	if !k.public.Verify(algorithm, text, signature) {
+	if !k.public.Verify(p.algorithm, text, p.signature) {
 		return false
 	}
-	c.verified.put(&sum, struct{}{}, until.UnixNano())
+	c.verified.put(&sum, struct{}{}, p.until.UnixNano())
 	return true
 }
 
@@ -204,7 +211,7 @@ func newCaller(account *sdc.Account, user *sdc.User) (*Caller, error) {
 func operatorAccount(a *sdc.Account) bool { return a.Operator() && !a.InGroup(sdc.GroupRoleOperators) }
 
 // presigned authenticates by the query.
-func (c *Cache) presigned(snap *snapshot, view *httpsig.Request, now time.Time) (*Caller, error) {
+func (c *Cache) presigned(snap *snapshot, scratch *scratch, view *httpsig.Request, now time.Time) (*Caller, error) {
 	p, err := httpsig.ParsePresigned(view, now)
 	if err != nil {
 		return nil, signatureError(err)
@@ -218,7 +225,7 @@ func (c *Cache) presigned(snap *snapshot, view *httpsig.Request, now time.Time) 
 	if soon := now.Add(c.cfg.MaxSkew); until.After(soon) {
 		until = soon
 	}
-	caller, err := c.signer(snap, p.KeyID, p.Algorithm, p.Signature, until, texts...)
+	caller, err := c.signer(snap, scratch, proof{p.KeyID, p.Algorithm, p.Signature, now, until}, texts...)
 	if err != nil {
 		return nil, err
 	}
@@ -227,8 +234,8 @@ func (c *Cache) presigned(snap *snapshot, view *httpsig.Request, now time.Time) 
 }
 
 // bearer authenticates by a token. Account and user are looked up again, so a token is worth no more than they are now.
-func (c *Cache) bearer(snap *snapshot, credentials string, now time.Time) (*Caller, error) {
-	token, err := c.crack(credentials, now)
+func (c *Cache) bearer(snap *snapshot, scratch *scratch, credentials string, now time.Time) (*Caller, error) {
+	token, err := c.crack(scratch, credentials, now)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/bits"
+	"sync"
 	"sync/atomic"
 )
 
@@ -33,18 +34,20 @@ func newMemo[V any](n int) *memo[V] {
 	return &memo[V]{slots: make([]atomic.Pointer[memoEntry[V]], size), mask: uint64(size - 1)}
 }
 
-// sum hashes parts so that no two lists of parts give the same input.
-func sum(parts ...[]byte) [sha256.Size]byte {
-	h := sha256.New()
-	var n [8]byte
+// A scratch has the buffers that one request needs to be authenticated.
+type scratch struct{ text, sum []byte }
+
+var scratches = sync.Pool{New: func() any { return &scratch{text: make([]byte, 0, 1024), sum: make([]byte, 0, 2048)} }}
+
+// hash hashes parts so that no two lists of parts give the same input.
+func (s *scratch) hash(parts ...string) [sha256.Size]byte {
+	b := s.sum[:0]
 	for _, p := range parts {
-		binary.BigEndian.PutUint64(n[:], uint64(len(p)))
-		h.Write(n[:])
-		h.Write(p)
+		b = binary.BigEndian.AppendUint32(b, uint32(len(p)))
+		b = append(b, p...)
 	}
-	var out [sha256.Size]byte
-	h.Sum(out[:0])
-	return out
+	s.sum = b
+	return sha256.Sum256(b)
 }
 
 func (m *memo[V]) bucket(sum *[sha256.Size]byte) uint64 {

@@ -2,8 +2,12 @@ package authcache
 
 import (
 	"encoding/binary"
+	"fmt"
 	"sync"
 	"testing"
+
+	"github.com/mobulacloud/mobula/sdc/ufds"
+	"github.com/mobulacloud/mobula/storage/metastore"
 )
 
 func TestMemo(t *testing.T) {
@@ -11,8 +15,9 @@ func TestMemo(t *testing.T) {
 	if len(m.slots) != 1024 {
 		t.Errorf("%d slots, want 1024", len(m.slots))
 	}
-	a := sum([]byte("ab"), []byte("c"))
-	if b := sum([]byte("a"), []byte("bc")); a == b {
+	var s scratch
+	a := s.hash("ab", "c")
+	if b := s.hash("a", "bc"); a == b {
 		t.Error("sums do not tell parts apart")
 	}
 	if _, ok := m.get(&a, 0); ok {
@@ -33,7 +38,7 @@ func TestMemoIsBounded(t *testing.T) {
 	key := func(i int) [32]byte {
 		var b [8]byte
 		binary.BigEndian.PutUint64(b[:], uint64(i))
-		return sum(b[:])
+		return new(scratch).hash(string(b[:]))
 	}
 	for i := range 10000 {
 		k := key(i)
@@ -93,6 +98,31 @@ func TestCow(t *testing.T) {
 		c.delete("c\x02")
 	}
 	wg.Wait()
+}
+
+// BenchmarkApply is one change among many accounts.
+func BenchmarkApply(b *testing.B) {
+	s := new(snapshot)
+	record := func(i int, disabled bool) *metastore.Record {
+		id := fmt.Sprintf("%08d-0000-4000-8000-000000000000", i)
+		return &metastore.Record{Key: metastore.Key{Name: id}, Value: fmt.Appendf(nil, `{"uuid":%q,"login":"login%d","disabled":%v}`, id, i, disabled)}
+	}
+	for i := range 100000 {
+		r := record(i, false)
+		if err := s.apply(ufds.AccountsBucket, r.Key.Name, r); err != nil {
+			b.Fatal(err)
+		}
+	}
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		s = s.copy()
+		r := record(i%100000, true)
+		if err := s.apply(ufds.AccountsBucket, r.Key.Name, r); err != nil {
+			b.Fatal(err)
+		}
+		i++
+	}
 }
 
 func TestPublicPath(t *testing.T) {

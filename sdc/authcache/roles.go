@@ -36,10 +36,11 @@ func (c *Caller) member() string {
 	return ""
 }
 
-// ActivateRoles decides which roles count for a request on things of owner and puts them into [Caller.ActiveRoles]. role is the request's Role header, "" for
-// none; it is ignored where the caller's token or pre-signed URL says which roles count. With neither, the caller's default roles do. A name that is not of a
-// role of the caller is InvalidRole (409).
-func (c *Cache) ActivateRoles(caller *Caller, owner *sdc.Account, role string) error {
+// ActivateRoles decides which roles count for a request and puts them into [Caller.ActiveRoles]. role is the request's Role header, "" for none; it is
+// ignored where the caller's token or pre-signed URL says which roles count. With neither, the caller's default roles do. A name that is not of a role of
+// the caller is InvalidRole (409). Whose things the request is about, the second argument, makes no difference today: a role that is of no use there is
+// active all the same, and [Cache.Authorize] passes over it.
+func (c *Cache) ActivateRoles(caller *Caller, _ *sdc.Account, role string) error {
 	snap, err := c.snapshot()
 	if err != nil {
 		return err

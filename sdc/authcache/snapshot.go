@@ -31,7 +31,7 @@ type snapshot struct {
 type key struct {
 	fingerprint string
 	public      *httpsig.PublicKey
-	identity    []byte // what the key is, for the memo of verified signatures
+	identity    string // what the key is, for the memo of verified signatures
 }
 
 // A policy has its rules parsed.
@@ -173,7 +173,7 @@ func (s *snapshot) setKey(name string, k *sdc.Key) error {
 			err = fmt.Errorf("key record %q holds another key", name)
 		}
 		if err == nil {
-			without = append(without, &key{fingerprint: fingerprint, public: public, identity: []byte(public.SHA256())})
+			without = append(without, &key{fingerprint: fingerprint, public: public, identity: public.SHA256()})
 		}
 	}
 	s.keyCount += len(without) - len(list)

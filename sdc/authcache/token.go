@@ -191,8 +191,8 @@ func (t *tokenCipher) open(token string) (inside tokenJSON, ok bool) {
 }
 
 // crack reads a token, or remembers what it says.
-func (c *Cache) crack(token string, now time.Time) (*Token, error) {
-	sum := sum([]byte(token))
+func (c *Cache) crack(scratch *scratch, token string, now time.Time) (*Token, error) {
+	sum := scratch.hash(token)
 	if t, ok := c.cracked.get(&sum, now.UnixNano()); ok {
 		return &t, nil
 	}
