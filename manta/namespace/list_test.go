@@ -9,6 +9,7 @@ import (
 
 	"github.com/mobulacloud/mobula/manta"
 	"github.com/mobulacloud/mobula/manta/namespace"
+	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
 )
 
@@ -79,7 +80,7 @@ func TestLink(t *testing.T) {
 	ctx := t.Context()
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
-			ns := newNamespace(t, open(), namespace.Config{})
+			ns := newNamespace(t, open(t), namespace.Config{})
 			src, dst := stor.Join("src"), stor.Join("d").Join("dst")
 			if _, err := ns.Link(ctx, stor.Join("x"), src, nil, namespace.Options{}); !errors.Is(err, namespace.ErrNotFound) {
 				t.Errorf("link to nothing: %v", err)
@@ -147,7 +148,12 @@ func deletions(t *testing.T, ns *namespace.Namespace) (all []*namespace.Deleted)
 }
 
 func BenchmarkList1000(b *testing.B) {
-	ns := newNamespace(b, metastoretest.NewMemory(), namespace.Config{})
+	for name, open := range map[string]func(testing.TB) metastore.Store{"memory": stores["one shard"], "pebble": openPebble} {
+		b.Run(name, func(b *testing.B) { benchmarkList(b, newNamespace(b, open(b), namespace.Config{})) })
+	}
+}
+
+func benchmarkList(b *testing.B, ns *namespace.Namespace) {
 	for i := range 1000 {
 		if _, _, err := ns.Put(b.Context(), stor.Join(fmt.Sprintf("object-%06d", i)), object(1024), namespace.Options{}); err != nil {
 			b.Fatal(err)

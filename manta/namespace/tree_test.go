@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
+	"github.com/mobulacloud/mobula/storage/metastore/pebble"
 )
 
 const owner = "11111111-1111-4111-8111-111111111111"
@@ -95,9 +97,21 @@ func newNamespace(t testing.TB, store metastore.Store, cfg namespace.Config) *na
 }
 
 // stores are the kinds of store that every test of behaviour runs on.
-var stores = map[string]func() metastore.Store{
-	"one shard":   func() metastore.Store { return metastoretest.NewMemory() },
-	"many shards": func() metastore.Store { return newSharded() },
+var stores = map[string]func(testing.TB) metastore.Store{
+	"one shard":   func(testing.TB) metastore.Store { return metastoretest.NewMemory() },
+	"many shards": func(testing.TB) metastore.Store { return newSharded() },
+	"pebble":      openPebble,
+}
+
+// openPebble opens an embedded store on a file system in memory.
+func openPebble(t testing.TB) metastore.Store {
+	t.Helper()
+	s, err := pebble.Open("db", pebble.Config{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
 }
 
 func object(size int64) manta.Entry {
@@ -155,7 +169,7 @@ func TestTree(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			for seed := range seeds {
-				history(t, open(), uint64(seed))
+				history(t, open(t), uint64(seed))
 			}
 		})
 	}
@@ -440,7 +454,7 @@ func TestRaces(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
 			for range rounds {
-				race(t, newNamespace(t, open(), namespace.Config{}))
+				race(t, newNamespace(t, open(t), namespace.Config{}))
 			}
 		})
 	}
