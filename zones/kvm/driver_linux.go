@@ -107,7 +107,7 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	d.caps = zones.Capabilities{
 		Name: Name, Brands: []zones.Brand{zones.BrandKVM, zones.BrandBhyve},
 		Console: true, Snapshot: true, Survives: true, Isolation: d.accel,
-		Limits:  []string{"cpu_cap", "cpu_shares", "memory", "lwps", "locked_memory"},
+		Limits:  []string{"cpu_cap", "cpu_shares", "memory", "lwps"},
 		Missing: append(missing, d.ctl.missing...),
 	}
 	if d.ctl.swap {

@@ -58,7 +58,8 @@ var probeControllers = sync.OnceValue(func() controllers {
 const cpuPeriod = 100_000 // microseconds
 
 // resources are the limits in the library's terms. What is zero is written as "no limit", so that an update lifts what was
-// set. They hold for the emulator as a whole, the guest's memory and processors included.
+// set. They hold for the emulator as a whole, the guest's memory and processors included. LockedMemory and TmpFS mean
+// nothing to a VM: the emulator pins no memory, and what the guest does with its own is the guest's affair.
 func (d *Driver) resources(l zones.Limits) *cgroups.Resources {
 	shares := l.CPUShares
 	if shares == 0 {
@@ -101,19 +102,7 @@ func (d *Driver) confine(cg cgroups.Manager, pid int, l zones.Limits) error {
 	if err := cg.Apply(pid); err != nil {
 		return err
 	}
-	if err := cg.Set(d.resources(l)); err != nil {
-		return err
-	}
-	return lockable(pid, l.LockedMemory)
-}
-
-// lockable limits how much memory the process may pin.
-func lockable(pid int, bytes int64) error {
-	n := uint64(unix.RLIM_INFINITY)
-	if bytes > 0 {
-		n = uint64(bytes)
-	}
-	return unix.Prlimit(pid, unix.RLIMIT_MEMLOCK, &unix.Rlimit{Cur: n, Max: n}, nil)
+	return cg.Set(d.resources(l))
 }
 
 // Update implements zones.Driver.
@@ -132,9 +121,6 @@ func (d *Driver) Update(ctx context.Context, id string, l zones.Limits) error {
 			err = fmt.Errorf("%w: %w", zones.ErrBusy, err)
 		}
 		return zones.OpError("update", id, errors.Join(err, m.cg.Set(d.resources(m.rec.Limits))))
-	}
-	if err := lockable(m.rec.PID, l.LockedMemory); err != nil {
-		return zones.OpError("update", id, err)
 	}
 	m.rec.Limits = l
 	return zones.OpError("update", id, d.save(m.rec))
