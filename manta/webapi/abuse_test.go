@@ -263,6 +263,39 @@ func TestStorageTrouble(t *testing.T) {
 	}
 }
 
+// TestLongWork: deadlines for bytes on the wire do not end a request that works on, nor the answers after it.
+func TestLongWork(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	w := newWorld(t, worldOptions{config: func(c *Config) {
+		c.StallTimeout, c.IdleTimeout = patience, 2*patience
+		c.Routes = []Route{{Name: "Work", Method: "POST", Pattern: "/:login/work", Handle: func(r *Request) error {
+			if _, err := r.ReadBody(100); err != nil {
+				return err
+			}
+			select {
+			case <-time.After(3 * patience):
+				r.Empty(204)
+				return nil
+			case <-r.Context().Done():
+				return r.Context().Err()
+			}
+		}}}
+	}})
+	w.put("/alice/stor/o", "x")
+	c := w.dial(t)
+	for range 2 {
+		c.head(w, "GET", "/alice/stor/o")
+		if a := c.answer("GET"); a.StatusCode != 200 {
+			t.Fatalf("%d %s", a.StatusCode, a.body)
+		}
+		c.head(w, "POST", "/alice/work", "Content-Length: 4")
+		c.send("work")
+		if a := c.answer("POST"); a.StatusCode != 204 {
+			t.Fatalf("%d %s", a.StatusCode, a.body)
+		}
+	}
+}
+
 func TestPanic(t *testing.T) {
 	w := newWorld(t, worldOptions{config: func(c *Config) {
 		c.Routes = []Route{{Name: "Boom", Method: "GET", Pattern: "/:login/boom", Handle: func(*Request) error { panic("boom") }}}

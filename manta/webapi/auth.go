@@ -110,6 +110,14 @@ func (r *Request) roleTags() ([]string, error) {
 	return r.s.cfg.Identity.NewRoleTags(r.Caller, r.Owner, r.header("Role-Tag"))
 }
 
+// tagsAsked reports whether the request names role tags itself.
+func (r *Request) tagsAsked() bool {
+	if r.Caller.Presigned {
+		return r.Caller.RoleTag != ""
+	}
+	return r.header("Role-Tag") != ""
+}
+
 func (r *Request) roleNames(uuids []string) []string { return r.s.cfg.Identity.RoleNames(uuids) }
 
 // sourceIP returns the caller's address.

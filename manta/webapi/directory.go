@@ -32,13 +32,15 @@ func putDirectory(r *Request) error {
 	if st.NoParent != nil {
 		return st.NoParent
 	}
-	if r.Query.Get("metadata") != "" {
-		// A client that changes metadata and says what it is.
-		return putMetadata(r, st)
+	if r.Query.Get("metadata") != "" && st.Entry != nil && !st.Entry.IsDirectory() {
+		return putMetadata(r, st) // whatever the client took it for, it did not mean to replace it
 	}
 	roles, err := r.roleTags()
 	if err != nil {
 		return err
+	}
+	if st.Entry.IsDirectory() && !r.tagsAsked() {
+		roles = st.Entry.Roles // "mkdir -p" must not change the tags of what it finds
 	}
 	e := manta.Entry{Headers: storedHeaders(r.Request.Header), Roles: roles}
 	if _, _, err := r.s.cfg.Namespace.PutDirectory(r.Context(), r.Key, e, namespace.Options{Seen: st, Exclusive: r.exclusive()}); err != nil {

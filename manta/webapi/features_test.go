@@ -289,6 +289,17 @@ func TestRoles(t *testing.T) {
 	w.want(200, "", call{as: "alice/dave", method: "GET", path: "/alice/stor/tagged", header: []string{"Role: writers"}})
 	w.want(200, "", call{as: "alice/dave", method: "GET", path: "/alice/stor/tagged", header: []string{"Role: *"}})
 	w.want(409, "InvalidRole", call{as: "alice/dave", method: "GET", path: "/alice/stor/tagged", header: []string{"Role: readers"}})
+	// Making a directory that is there leaves its tags alone, unless others are asked for.
+	w.mkdir("/alice/stor/named", "Role-Tag: readers")
+	w.mkdir("/alice/stor/named")
+	w.mkdir("/alice/stor/named", "m-a: b")
+	if h := w.get("/alice/stor/named").Header; h.Get("Role-Tag") != "readers" || h.Get("M-A") != "b" {
+		t.Errorf("Role-Tag of a directory made again: %v", h)
+	}
+	w.mkdir("/alice/stor/named", "Role-Tag: writers")
+	if h := w.get("/alice/stor/named").Header; h.Get("Role-Tag") != "writers" || h.Get("M-A") != "" {
+		t.Errorf("Role-Tag of a directory tagged again: %v", h)
+	}
 	// A metadata PUT without tags clears them.
 	w.put("/alice/stor/tagged?metadata=true", "", "Transfer-Encoding: chunked")
 	w.want(403, "AuthorizationFailed", call{as: "alice/carol", method: "GET", path: "/alice/stor/tagged"})
