@@ -96,6 +96,7 @@ func (d *Driver) config(m *zones.Machine, rootfs string) (*configs.Config, error
 		Capabilities:  &configs.Capabilities{Bounding: caps, Effective: caps, Permitted: caps},
 		MaskPaths:     d.masks,
 		ReadonlyPaths: readOnly,
+		Sysctl:        sysctls(m.Spec),
 		Devices:       specconv.AllowedDevices,
 		Cgroups:       &cgroups.Cgroup{Path: path.Join(d.cfg.CgroupParent, m.ID), Resources: d.resources(m.Limits)},
 		Rlimits: []configs.Rlimit{
@@ -130,6 +131,22 @@ func (d *Driver) config(m *zones.Machine, rootfs string) (*configs.Config, error
 		}
 	}
 	return c, nil
+}
+
+// sysctls are the limits of System V's shared memory, queues and semaphores, which are the zone's own to the kernel. The other three
+// numbers of semaphores are the kernel's defaults.
+func sysctls(s *zones.Spec) map[string]string {
+	out := map[string]string{}
+	set := func(name string, n int64, format string) {
+		if n > 0 {
+			out[name] = fmt.Sprintf(format, n)
+		}
+	}
+	set("kernel.shmmni", s.MaxShmIDs, "%d")
+	set("kernel.shmall", s.MaxShmMemory<<20/int64(os.Getpagesize()), "%d")
+	set("kernel.msgmni", s.MaxMsgIDs, "%d")
+	set("kernel.sem", s.MaxSemIDs, "32000 1024000000 500 %d")
+	return out
 }
 
 const hardened = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC

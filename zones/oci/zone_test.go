@@ -149,37 +149,45 @@ func TestLimitsLive(t *testing.T) {
 	d := newDriver(t)
 	m := machine(t)
 	start(t, d, m)
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	v2 := err == nil
 	group := func(controller, file string) string {
-		if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		if v2 {
 			controller = ""
 		}
 		data, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", controller, "mobula-test", m.ID, file))
 		if err != nil {
-			t.Skipf("control groups are laid out otherwise: %v", err)
+			return err.Error()
 		}
 		return strings.TrimSpace(string(data))
+	}
+	check := func(list [][3]string) {
+		t.Helper()
+		for _, tt := range list {
+			if got := group(tt[0], tt[1]); got != tt[2] && (tt[0] != "blkio" || d.Capabilities().Enforces("io_priority")) {
+				t.Errorf("%s = %s, want %s", tt[1], got, tt[2])
+			}
+		}
+	}
+	limited := [][3]string{{"cpu", "cpu.cfs_quota_us", "150000"}, {"cpu", "cpu.shares", "512"}, {"memory", "memory.limit_in_bytes", fmt.Sprint(300 << 20)},
+		{"memory", "memory.memsw.limit_in_bytes", fmt.Sprint(310 << 20)}, {"pids", "pids.max", "77"}, {"blkio", "blkio.bfq.weight", "300"}}
+	unlimited := [][3]string{{"cpu", "cpu.cfs_quota_us", "-1"}, {"cpu", "cpu.shares", "1024"}, {"pids", "pids.max", "max"}}
+	if v2 {
+		limited = [][3]string{{"", "cpu.max", "150000 100000"}, {"", "memory.max", fmt.Sprint(300 << 20)}, {"", "memory.swap.max", fmt.Sprint(10 << 20)}, {"", "pids.max", "77"}}
+		unlimited = [][3]string{{"", "cpu.max", "max 100000"}, {"", "memory.max", "max"}, {"", "memory.swap.max", "max"}, {"", "pids.max", "max"}}
 	}
 	l := zones.Limits{CPUCap: 150, CPUShares: 50, Memory: 300 << 20, Swap: 310 << 20, LWPs: 77, IOPriority: 300, LockedMemory: 64 << 10}
 	if err := d.Update(t.Context(), m.ID, l); err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range [][3]string{{"cpu", "cpu.cfs_quota_us", "150000"}, {"cpu", "cpu.shares", "512"}, {"memory", "memory.limit_in_bytes", fmt.Sprint(300 << 20)},
-		{"memory", "memory.memsw.limit_in_bytes", fmt.Sprint(310 << 20)}, {"pids", "pids.max", "77"}, {"blkio", "blkio.bfq.weight", "300"}} {
-		if got := group(tt[0], tt[1]); got != tt[2] {
-			t.Errorf("%s = %s, want %s", tt[1], got, tt[2])
-		}
-	}
+	check(limited)
 	if out, _ := sh(t, d, m.ID, "ulimit -l"); out != "64\n" {
 		t.Errorf("locked memory reads %q KiB", out)
 	}
 	if err := d.Update(t.Context(), m.ID, zones.Limits{}); err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range [][3]string{{"cpu", "cpu.cfs_quota_us", "-1"}, {"cpu", "cpu.shares", "1024"}, {"pids", "pids.max", "max"}} {
-		if got := group(tt[0], tt[1]); got != tt[2] {
-			t.Errorf("without a limit %s = %s, want %s", tt[1], got, tt[2])
-		}
-	}
+	check(unlimited)
 	// Memory in use that is not cache cannot be taken back.
 	sh(t, d, m.ID, "dd if=/dev/zero of=/dev/shm/x bs=1M count=60 2>/dev/null")
 	if err := d.Update(t.Context(), m.ID, zones.Limits{Memory: 16 << 20, Swap: 16 << 20}); !errors.Is(err, zones.ErrBusy) {
@@ -187,6 +195,19 @@ func TestLimitsLive(t *testing.T) {
 	}
 	if out, code := sh(t, d, m.ID, "echo alive"); code != 0 {
 		t.Errorf("after a refused update: %s", out)
+	}
+}
+
+func TestSystemVLimits(t *testing.T) {
+	d := newDriver(t)
+	m := machine(t)
+	m.Spec.MaxShmIDs, m.Spec.MaxMsgIDs, m.Spec.MaxSemIDs, m.Spec.MaxShmMemory = 2, 1, 3, 1
+	start(t, d, m)
+	for _, script := range []string{"ipcmk -M 4096 && ipcmk -M 4096 && ! ipcmk -M 4096", "ipcmk -Q && ! ipcmk -Q",
+		"ipcmk -S 1 && ipcmk -S 1 && ipcmk -S 1 && ! ipcmk -S 1", "ipcrm -a && ! ipcmk -M 2097152"} {
+		if out, code := sh(t, d, m.ID, script); code != 0 {
+			t.Errorf("%s: %s", script, out)
+		}
 	}
 }
 

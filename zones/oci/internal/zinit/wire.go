@@ -24,9 +24,7 @@ const (
 	MsgConsole
 	MsgSetConsole
 	MsgResize
-	MsgKillAll
 	MsgMakeFile
-	MsgPing
 )
 
 // Types of answers.

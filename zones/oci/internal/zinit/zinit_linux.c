@@ -638,18 +638,11 @@ static void request(struct conn *c)
 		}
 		reply(c->fd, ZM_OK, 0, 0, -1);
 		break;
-	case ZM_KILL_ALL:
-		kill(-1, SIGKILL);
-		reply(c->fd, ZM_OK, 0, 0, -1);
-		break;
 	case ZM_MAKE_FILE:
 		fd = body ? make_file(body) : -1;
 		reply(c->fd, fd < 0 ? ZM_FAILED : ZM_OK, fd < 0 ? errno : 0, 0, fd);
 		if (fd >= 0)
 			close(fd);
-		break;
-	case ZM_PING:
-		reply(c->fd, ZM_OK, getpid(), 0, -1);
 		break;
 	default:
 		hang_up(c);
