@@ -207,6 +207,16 @@ func TestReaderLeaves(t *testing.T) {
 	w.await(func() bool { m := w.Metrics(); return m.Working == 0 && m.Reading == 0 })
 }
 
+// TestSlowReader: a client that takes nothing is given up.
+func TestSlowReader(t *testing.T) {
+	w := newWorld(t, worldOptions{config: func(c *Config) { c.IdleTimeout = 200 * time.Millisecond }})
+	w.put("/alice/stor/big", strings.Repeat("0123456789abcdef", 1<<20))
+	c := w.dial(t)
+	c.head(w, "GET", "/alice/stor/big")
+	w.await(func() bool { return w.Metrics().Reading == 1 })
+	w.await(func() bool { m := w.Metrics(); return m.Working == 0 && m.Reading == 0 })
+}
+
 func TestLimits(t *testing.T) {
 	w := newWorld(t, worldOptions{config: func(c *Config) { c.MaxConnections = 2 }})
 	c := []*wire{w.dial(t), w.dial(t), w.dial(t)}

@@ -135,7 +135,8 @@ func (r *Request) sourceIP() string {
 	return host
 }
 
-// afterwards returns a context for what must still be done when the client is gone.
+// afterwards returns a context for changes of records, which are carried out even if the client leaves in the middle: what is half made would have to be
+// cleaned up or repaired by somebody.
 func (r *Request) afterwards() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(r.Context()), 30*time.Second)
 }

@@ -43,7 +43,9 @@ func putDirectory(r *Request) error {
 		roles = st.Entry.Roles // "mkdir -p" must not change the tags of what it finds
 	}
 	e := manta.Entry{Headers: storedHeaders(r.Request.Header), Roles: roles}
-	if _, _, err := r.s.cfg.Namespace.PutDirectory(r.Context(), r.Key, e, namespace.Options{Seen: st, Exclusive: r.exclusive()}); err != nil {
+	ctx, cancel := r.afterwards()
+	defer cancel()
+	if _, _, err := r.s.cfg.Namespace.PutDirectory(ctx, r.Key, e, namespace.Options{Seen: st, Exclusive: r.exclusive()}); err != nil {
 		return err
 	}
 	// The headers of what was there before are not those of the directory.

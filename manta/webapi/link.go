@@ -59,7 +59,9 @@ func putLink(r *Request) error {
 	if err != nil {
 		return err
 	}
-	e, err := r.s.cfg.Namespace.Link(r.Context(), r.Key, source.key, roles, namespace.Options{Seen: st})
+	ctx, cancel := r.afterwards()
+	defer cancel()
+	e, err := r.s.cfg.Namespace.Link(ctx, r.Key, source.key, roles, namespace.Options{Seen: st})
 	switch {
 	case errors.Is(err, namespace.ErrNotFound):
 		return source.missing()

@@ -34,54 +34,55 @@ func (l *listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	pc := &plainConn{Conn: c, s: l.s}
-	pc.fresh.Store(true)
-	return pc, nil
+	return &plainConn{Conn: c, s: l.s}, nil
 }
 
 // A plainConn remembers how the present request begins, and puts a proper answer in the place of net/http's own.
 type plainConn struct {
 	net.Conn
 	s     *Server
-	fresh atomic.Bool // nothing of the next request has been read
+	state atomic.Int32
 
 	mu   sync.Mutex
 	head []byte
 }
+
+// States of a plainConn.
+const (
+	headAhead  = iota // nothing of the next request has been read
+	headInside        // a part of its head has
+	headPast          // all of its head, or as much as is kept
+)
 
 // remembered is how much of a request's head is kept: enough for its line and the usual headers.
 const remembered = 8 << 10
 
 func (c *plainConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	if n > 0 && (c.fresh.Load() || c.reading()) {
+	if n > 0 && c.state.Load() != headPast {
 		c.remember(p[:n])
 	}
 	return n, err
 }
 
-// reading reports whether the head of the request is not yet complete.
-func (c *plainConn) reading() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.head) < remembered && !bytes.Contains(c.head, []byte("\r\n\r\n"))
-}
-
 func (c *plainConn) remember(p []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.fresh.Swap(false) {
+	if c.state.CompareAndSwap(headAhead, headInside) {
 		c.head = c.head[:0]
 	}
-	c.head = append(c.head, p[:min(len(p), remembered-min(len(c.head), remembered))]...)
+	c.head = append(c.head, p[:min(len(p), remembered-len(c.head))]...)
+	if len(c.head) == remembered || bytes.Contains(c.head, []byte("\r\n\r\n")) {
+		c.state.Store(headPast)
+	}
 }
 
 // refused matches what net/http writes when it refuses a request by itself. No handler of ours answers with text/plain and nothing else.
 var refused = regexp.MustCompile(`^HTTP/1\.1 ([45]\d\d) [^\r\n]*\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n`)
 
 func (c *plainConn) Write(p []byte) (int, error) {
-	c.fresh.Store(true)
-	if bytes.HasPrefix(p, []byte("HTTP/1.1 ")) && len(p) < 1024 {
+	c.state.Store(headAhead)
+	if len(p) < 1024 && (bytes.HasPrefix(p, []byte("HTTP/1.1 4")) || bytes.HasPrefix(p, []byte("HTTP/1.1 5"))) {
 		if m := refused.FindSubmatch(p); m != nil {
 			status, _ := strconv.Atoi(string(m[1]))
 			if _, err := c.Conn.Write(c.refusal(status)); err != nil {
@@ -95,7 +96,7 @@ func (c *plainConn) Write(p []byte) (int, error) {
 
 // ReadFrom lets the kernel copy where it can.
 func (c *plainConn) ReadFrom(r io.Reader) (int64, error) {
-	c.fresh.Store(true)
+	c.state.Store(headAhead)
 	if rf, ok := c.Conn.(io.ReaderFrom); ok {
 		return rf.ReadFrom(r)
 	}

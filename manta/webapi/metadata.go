@@ -139,7 +139,9 @@ func (r *Request) stored(e *manta.Entry) {
 
 // setMetadata is PUT ?metadata=true: it replaces an entry's headers and roles, and leaves its bytes alone.
 func setMetadata(r *Request, m update) error {
-	stored, err := r.s.cfg.Namespace.SetMetadata(r.Context(), r.Key, m.Metadata, m.options)
+	ctx, cancel := r.afterwards()
+	defer cancel()
+	stored, err := r.s.cfg.Namespace.SetMetadata(ctx, r.Key, m.Metadata, m.options)
 	if err != nil {
 		return err
 	}

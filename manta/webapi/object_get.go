@@ -133,7 +133,9 @@ func deleteStorage(r *Request) error {
 			return err
 		}
 	}
-	gone, err := r.s.cfg.Namespace.Delete(r.Context(), r.Key, namespace.Options{Seen: st, Exclusive: r.exclusive()})
+	ctx, cancel := r.afterwards()
+	defer cancel()
+	gone, err := r.s.cfg.Namespace.Delete(ctx, r.Key, namespace.Options{Seen: st, Exclusive: r.exclusive()})
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,9 @@ func putObject(r *Request) error {
 	if err != nil {
 		return err
 	}
-	stored, replaced, err := r.s.cfg.Namespace.Put(r.Context(), r.Key, e, namespace.Options{Seen: st, Exclusive: r.exclusive()})
+	ctx, cancel := r.afterwards()
+	defer cancel()
+	stored, replaced, err := r.s.cfg.Namespace.Put(ctx, r.Key, e, namespace.Options{Seen: st, Exclusive: r.exclusive()})
 	if err != nil {
 		r.s.forsake(r, loc, err)
 		return err
@@ -143,7 +145,7 @@ func (r *Request) disposition() (string, error) {
 func (r *Request) bodySize() (size, limit int64, err error) {
 	limit = r.s.cfg.MaxObjectSize
 	if r.ContentLength >= 0 {
-		if r.ContentLength == 0 && r.Request.Header["Content-Length"] == nil {
+		if r.ContentLength == 0 && r.Request.Header["Content-Length"] == nil && r.ProtoMajor == 1 {
 			return 0, 0, manta.Errorf(http.StatusLengthRequired, manta.CodeContentLengthRequired, "Content-Length must be >= 0")
 		}
 		if r.ContentLength > limit {

@@ -1,6 +1,7 @@
 package webapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -195,7 +196,9 @@ func createUpload(r *Request) error {
 	if req.Metadata.Roles, err = r.roleTags(); err != nil {
 		return err
 	}
-	u, err := r.s.cfg.Uploads.Create(r.Context(), req)
+	ctx, cancel := r.afterwards()
+	defer cancel()
+	u, err := r.s.cfg.Uploads.Create(ctx, req)
 	if full, ok := errors.AsType[*picker.NotEnoughSpaceError](err); ok {
 		if full.Unreachable {
 			return fmt.Errorf("%w: %w", durable.ErrUnavailable, err)
@@ -269,11 +272,15 @@ func abortUpload(r *Request) error {
 	if err != nil {
 		return err
 	}
-	err = r.s.cfg.Uploads.Abort(r.Context(), u)
+	ctx, cancel := r.afterwards()
+	defer cancel()
+	err = r.s.cfg.Uploads.Abort(ctx, u)
 	if errors.Is(err, namespace.ErrConcurrent) {
 		// Another call finalized the upload at the same time. What it made of it decides.
 		if u, err = r.s.cfg.Uploads.Load(r.Context(), r.Owner.UUID, r.Params["prefix"], r.Params["upload"]); err == nil {
-			err = r.s.cfg.Uploads.Abort(r.Context(), u)
+			ctx, cancel := r.afterwards()
+			defer cancel()
+			err = r.s.cfg.Uploads.Abort(ctx, u)
 		}
 	}
 	if err != nil {
@@ -316,7 +323,9 @@ func putPart(r *Request) error {
 	if err != nil {
 		return err
 	}
-	stored, replaced, err := r.s.cfg.Namespace.Put(r.Context(), part.Key, e, part.Options)
+	ctx, cancel := r.afterwards()
+	defer cancel()
+	stored, replaced, err := r.s.cfg.Namespace.Put(ctx, part.Key, e, part.Options)
 	if err != nil {
 		r.s.forsake(r, loc, err)
 		if errors.Is(err, namespace.ErrConcurrent) {
@@ -393,11 +402,13 @@ func commitUpload(r *Request) error {
 	if err != nil {
 		return err
 	}
-	sum, err := r.s.cfg.Uploads.Commit(r.Context(), u, *body.Parts, target, e)
+	// To join parts takes its time, and a client that gives up waiting asks again: it goes on without.
+	ctx := context.WithoutCancel(r.Context())
+	sum, err := r.s.cfg.Uploads.Commit(ctx, u, *body.Parts, target, e)
 	if errors.Is(err, namespace.ErrConcurrent) {
 		// Another call finalized the upload at the same time. What it made of it decides.
-		if u, err = r.s.cfg.Uploads.Load(r.Context(), r.Owner.UUID, r.Params["prefix"], r.Params["upload"]); err == nil {
-			sum, err = r.s.cfg.Uploads.Commit(r.Context(), u, *body.Parts, nil, e)
+		if u, err = r.s.cfg.Uploads.Load(ctx, r.Owner.UUID, r.Params["prefix"], r.Params["upload"]); err == nil {
+			sum, err = r.s.cfg.Uploads.Commit(ctx, u, *body.Parts, nil, e)
 		}
 	}
 	if err != nil {
