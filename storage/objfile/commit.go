@@ -111,6 +111,10 @@ func (s *Store) commitBatch(batch []*op) {
 		fail(err)
 		return
 	}
+	if s.index.full.Load() {
+		fail(fmt.Errorf("%w: for the index", storage.ErrNoSpace))
+		return
+	}
 	var most int64
 	for _, o := range batch {
 		most += headerSize + pad8(int64(len(o.payload)))

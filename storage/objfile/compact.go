@@ -152,8 +152,8 @@ func (s *Store) compactSegment(ctx context.Context, n uint64) error {
 		return err
 	}
 	// The moved records are synced. Before the segment goes, the index has to know them for good: it could not be replayed over the gap otherwise.
-	if err := s.index.db.Flush(); err != nil {
-		return fmt.Errorf("%w: index: %w", storage.ErrUnavailable, err)
+	if err := s.index.flush(); err != nil {
+		return err
 	}
 	return s.dropSegment(n)
 }

@@ -13,8 +13,8 @@ import (
 const (
 	directChunk  = 1 << 20 // one direct write
 	directDepth  = 4       // direct writes of one object under way at once
-	spaceChecked = 16 << 20
-	objectPerm   = 0o444 // readable for a container whose root is nobody outside; the store's directory keeps others out
+	spaceChecked = 1 << 20 // content of unknown size between looks at the free space
+	objectPerm   = 0o444   // readable for a container whose root is nobody outside; the store's directory keeps others out
 )
 
 // fileWriter writes the content of one object, in order, into a file without a name. Large content goes past the page cache, in chunks of which a few are
@@ -23,8 +23,9 @@ type fileWriter struct {
 	s    *Store
 	temp diskfs.Temp
 	off  int64 // where the next byte that is not in chunk goes
-	seen int64 // content when free space was last looked at
 	size int64 // announced, or -1
+
+	taken, seen int64 // content so far, and when free space was last looked at
 
 	chunk []byte // being filled; nil: no direct writing
 	fill  int
@@ -64,12 +65,13 @@ func (s *Store) fileError(what string, err error) error {
 }
 
 func (f *fileWriter) write(p []byte) error {
-	if f.size < 0 && f.off+int64(len(p))-f.seen >= spaceChecked {
-		f.seen = f.off
-		if avail, err := f.s.available(); err != nil || avail < spaceChecked {
+	if f.size < 0 && (f.seen == 0 || f.taken-f.seen >= spaceChecked) {
+		f.seen = f.taken + 1
+		if avail, err := f.s.available(); err != nil || avail < int64(len(p)) {
 			return errors.Join(fmt.Errorf("%w: %d bytes left", storage.ErrNoSpace, avail), err)
 		}
 	}
+	f.taken += int64(len(p))
 	if f.chunk == nil {
 		_, err := f.temp.WriteAt(p, f.off)
 		f.off += int64(len(p))

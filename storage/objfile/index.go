@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -19,7 +22,15 @@ import (
 type index struct {
 	db    *pebble.DB
 	cache *pebble.Cache
+
+	full atomic.Bool // the disk has no room for it at the moment
+
+	mu     sync.Mutex
+	failed chan struct{} // closed, and replaced, when background work fails
 }
+
+// retryPause slows down pebble's endless repetition of background work that fails; it is spent while pebble's lock is held, which readers do not need.
+const retryPause = 50 * time.Millisecond
 
 const indexDirName = "index"
 
@@ -30,7 +41,7 @@ func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(er
 	if real, ok := disk.(*diskfs.OS); ok {
 		fs, dir = vfs.Default, filepath.Join(real.Dir(), indexDirName)
 	}
-	x := &index{cache: pebble.NewCache(cacheSize)}
+	x := &index{cache: pebble.NewCache(cacheSize), failed: make(chan struct{})}
 	o := &pebble.Options{
 		FS:                          fs,
 		Cache:                       x.cache,
@@ -44,8 +55,20 @@ func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(er
 		Logger:                      indexLog{log, broken},
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) {
-				if !diskfs.NoSpace(err) { // a full disk passes; pebble tries again by itself
+				if diskfs.NoSpace(err) {
+					x.full.Store(true) // passes; but until then changes would fill the memory, and then hang
+				} else {
 					broken(err)
+				}
+				x.mu.Lock()
+				close(x.failed)
+				x.failed = make(chan struct{})
+				x.mu.Unlock()
+				time.Sleep(retryPause)
+			},
+			FlushEnd: func(info pebble.FlushInfo) {
+				if info.Err == nil {
+					x.full.Store(false)
 				}
 			},
 			DataCorruption: func(info pebble.DataCorruptionInfo) { broken(info.Details) },
@@ -63,6 +86,23 @@ func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(er
 	}
 	x.db = db
 	return x, nil
+}
+
+// flush makes the index durable as it is. It does not wait for a disk that fails: what is not flushed will be replayed.
+func (x *index) flush() error {
+	x.mu.Lock()
+	failed := x.failed
+	x.mu.Unlock()
+	done, err := x.db.AsyncFlush()
+	if err != nil {
+		return fmt.Errorf("%w: flush index: %w", storage.ErrUnavailable, err)
+	}
+	select {
+	case <-done:
+		return nil
+	case <-failed:
+		return fmt.Errorf("%w: flush index: the disk fails", storage.ErrUnavailable)
+	}
 }
 
 func (x *index) close() error {

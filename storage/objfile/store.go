@@ -154,7 +154,9 @@ func (s *Store) release() error {
 	}
 	if s.index != nil {
 		if s.readOnlyError() == nil {
-			errs = append(errs, s.index.db.Flush())
+			if err := s.index.flush(); err != nil {
+				s.cfg.Log.Warn("close", "err", err) // the next start replays
+			}
 		}
 		if err := s.index.close(); s.readOnlyError() == nil {
 			errs = append(errs, err)
