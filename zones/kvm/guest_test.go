@@ -10,11 +10,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/metadata"
@@ -43,7 +47,7 @@ func (r *zoneRecord) Change(_ context.Context, c metadata.Change) error {
 // A whole machine: it boots, gets its address from metadata, is reached, prints, and stops when asked.
 func TestGuest(t *testing.T) {
 	d := newDriver(t, withGuest(t))
-	n, err := network.Open(t.Context(), network.Config{Instance: "kvmtest", Dir: filepath.Join(t.TempDir(), "ns")})
+	n, err := network.Open(t.Context(), network.Config{Instance: "kvmtest", Dir: filepath.Join(t.TempDir(), "ns"), NetNS: newNetNS(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +143,7 @@ func TestGuest(t *testing.T) {
 	if err != nil || st.Detail["accelerator"] != d.Capabilities().Isolation {
 		t.Errorf("status %+v, %v", st, err)
 	}
-	if status, err := os.ReadFile("/proc/" + itoa(st.PID) + "/status"); err != nil || !strings.Contains(string(status), "\nUid:\t"+itoa(int(m.IDs.First))) {
+	if status, err := os.ReadFile("/proc/" + strconv.Itoa(st.PID) + "/status"); err != nil || !strings.Contains(string(status), "\nUid:\t"+strconv.Itoa(int(m.IDs.First))) {
 		t.Errorf("the emulator does not run as %d: %v\n%s", m.IDs.First, err, status)
 	}
 	begin := time.Now()
@@ -154,13 +158,31 @@ func TestGuest(t *testing.T) {
 	t.Logf("stopped in %v with %s", time.Since(begin), d.Capabilities().Isolation)
 }
 
-func itoa(n int) string { return string(appendInt(nil, n)) }
-
-func appendInt(b []byte, n int) []byte {
-	if n >= 10 {
-		b = appendInt(b, n/10)
+// newNetNS is a network namespace to be the host's in a test.
+func newNetNS(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "host")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return append(b, byte('0'+n%10))
+	done := make(chan error)
+	go func() { // the thread stays in it and ends with the goroutine
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(path, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return path
 }
 
 // The disk as it was at a quiet moment, taken while the guest runs, and put back later.
