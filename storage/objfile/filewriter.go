@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	directChunk  = 1 << 20 // one direct write
-	directDepth  = 4       // direct writes of one object under way at once
-	spaceChecked = 1 << 20 // content of unknown size between looks at the free space
-	objectPerm   = 0o444   // readable for a container whose root is nobody outside; the store's directory keeps others out
+	directChunk = 1 << 20 // one direct write
+	directDepth = 4       // direct writes of one object under way at once
+	spaceGrant  = 1 << 20 // content of unknown size between looks at the free space
+	objectPerm  = 0o444   // readable for a container whose root is nobody outside; the store's directory keeps others out
 )
 
 // fileWriter writes the content of one object, in order, into a file without a name. Large content goes past the page cache, in chunks of which a few are
@@ -25,7 +25,7 @@ type fileWriter struct {
 	off  int64 // where the next byte that is not in chunk goes
 	size int64 // announced, or -1
 
-	taken, seen int64 // content so far, and when free space was last looked at
+	taken, granted int64 // content so far, and how much is in order before free space is looked at again
 
 	chunk []byte // being filled; nil: no direct writing
 	fill  int
@@ -65,13 +65,15 @@ func (s *Store) fileError(what string, err error) error {
 }
 
 func (f *fileWriter) write(p []byte) error {
-	if f.size < 0 && (f.seen == 0 || f.taken-f.seen >= spaceChecked) {
-		f.seen = f.taken + 1
-		if avail, err := f.s.available(); err != nil || avail < int64(len(p)) {
+	n := int64(len(p))
+	if f.size < 0 && f.taken+n > f.granted {
+		avail, err := f.s.available()
+		if err != nil || avail < n {
 			return errors.Join(fmt.Errorf("%w: %d bytes left", storage.ErrNoSpace, avail), err)
 		}
+		f.granted = f.taken + n + min(spaceGrant, avail-n)
 	}
-	f.taken += int64(len(p))
+	f.taken += n
 	if f.chunk == nil {
 		_, err := f.temp.WriteAt(p, f.off)
 		f.off += int64(len(p))
