@@ -19,8 +19,8 @@ var ErrPath = errors.New("manta: invalid path")
 
 // A Path is a place in the tree as callers write it, /LOGIN/stor/a/b, decoded. The zero value is "/".
 type Path struct {
-	login string
-	rest  string // "" or "/stor/a/b"
+	full string // "" or "/LOGIN/stor/a/b"
+	cut  int    // length of "/LOGIN"
 }
 
 // ParsePath reads the path part of a URL as it was sent. Runs of slashes count as one and a slash at the end as
@@ -50,11 +50,11 @@ func ParsePath(raw string) (Path, error) {
 			return Path{}, fmt.Errorf("%w: %.100q", ErrPath, raw)
 		}
 	}
-	p := Path{login: decoded[1:]}
-	if i := strings.IndexByte(p.login, '/'); i >= 0 {
-		p.login, p.rest = p.login[:i], p.login[i:]
+	p := Path{full: decoded, cut: len(decoded)}
+	if i := strings.IndexByte(decoded[1:], '/'); i >= 0 {
+		p.cut = 1 + i
 	}
-	if len(p.rest) > MaxPath || len(p.login) > MaxPath {
+	if len(p.full)-p.cut > MaxPath || p.cut > MaxPath {
 		return Path{}, fmt.Errorf("%w: longer than %d bytes", ErrPath, MaxPath)
 	}
 	return p, nil
@@ -103,36 +103,42 @@ func hexval(c byte) int {
 }
 
 // Login returns the first component: the account that owns the tree.
-func (p Path) Login() string { return p.login }
+func (p Path) Login() string {
+	if p.full == "" {
+		return ""
+	}
+	return p.full[1:p.cut]
+}
 
 // Rest returns what follows the login: "" or "/stor/a/b".
-func (p Path) Rest() string { return p.rest }
+func (p Path) Rest() string { return p.full[p.cut:] }
 
 // String returns the decoded path.
 func (p Path) String() string {
-	if p.login == "" {
+	if p.full == "" {
 		return "/"
 	}
-	return "/" + p.login + p.rest
+	return p.full
 }
 
 // Dir returns the path without its last component.
 func (p Path) Dir() Path {
-	if i := strings.LastIndexByte(p.rest, '/'); i >= 0 {
-		return Path{p.login, p.rest[:i]}
+	i := strings.LastIndexByte(p.full, '/')
+	if i < p.cut || i <= 0 {
+		return Path{}
 	}
-	return Path{}
+	return Path{p.full[:i], p.cut}
 }
 
 // Join returns the path with a component added. The name must be one that [ParsePath] accepts.
-func (p Path) Join(name string) Path { return Path{p.login, p.rest + "/" + name} }
+func (p Path) Join(name string) Path { return Path{p.full + "/" + name, p.cut} }
 
 // Top returns the component after the login, such as "stor".
-func (p Path) Top() string { return topOf(p.rest) }
+func (p Path) Top() string { return topOf(p.Rest()) }
 
 // Key returns the path as records know it: with the uuid of the owner's account in place of the login, so that a login
 // may change.
-func (p Path) Key(owner string) Key { return Key("/" + owner + p.rest) }
+func (p Path) Key(owner string) Key { return Key("/" + owner + p.Rest()) }
 
 // A Key is the place of an entry in records: /OWNER-UUID/stor/a/b, decoded, without empty or dot components.
 type Key string
@@ -175,18 +181,18 @@ func (k Key) Top() string { return topOf(k.Rest()) }
 func (k Key) IsRoot() bool { return isRoot(k.Rest()) }
 
 // IsRoot reports what [Key.IsRoot] does.
-func (p Path) IsRoot() bool { return isRoot(p.rest) }
+func (p Path) IsRoot() bool { return isRoot(p.Rest()) }
 
 func isRoot(rest string) bool {
 	if rest == "" {
 		return true
 	}
-	parts := strings.Split(rest[1:], "/")
-	switch len(parts) {
-	case 1:
-		return IsTop(parts[0])
-	case 3:
-		return parts[0] == "jobs" && parts[2] == "stor"
+	switch top, rest, below := strings.Cut(rest[1:], "/"); {
+	case !below:
+		return IsTop(top)
+	case top == "jobs":
+		_, rest, _ := strings.Cut(rest, "/")
+		return rest == "stor"
 	}
 	return false
 }

@@ -42,8 +42,10 @@ type Request struct {
 	body      body
 	status    int // 0 until the head is written
 	headAt    time.Time
-	sent      int64 // bytes of the answer's body
-	breakOff  bool  // the connection is of no further use
+	sent      int64      // bytes of the answer's body
+	values    [16]string // those of the answer's headers, in one piece
+	nvalues   int
+	breakOff  bool // the connection is of no further use
 }
 
 // Context is the request's: it ends when the client goes away.
@@ -53,7 +55,16 @@ func (r *Request) Context() context.Context { return r.Request.Context() }
 func (r *Request) Answer() http.Header { return r.w.Header() }
 
 // set puts a header in place of any other of its name.
-func (r *Request) set(name, value string) { r.w.Header()[name] = []string{value} }
+func (r *Request) set(name, value string) {
+	if r.nvalues == len(r.values) {
+		r.w.Header()[name] = []string{value}
+		return
+	}
+	v := r.values[r.nvalues : r.nvalues+1 : r.nvalues+1]
+	v[0] = value
+	r.nvalues++
+	r.w.Header()[name] = v
+}
 
 // WriteHead sends the status and the headers. The body, if any, goes through Write.
 func (r *Request) WriteHead(status int) {

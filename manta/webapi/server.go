@@ -87,15 +87,14 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, clearText bool) 
 
 // begin sets what is on every answer.
 func (r *Request) begin() {
-	h := r.Answer()
 	if r.ID = r.header("X-Request-Id"); r.ID == "" || len(r.ID) > 256 {
 		r.ID = uuid.NewString()
 	}
-	h["Server"] = []string{r.s.cfg.Dialect.String()}
-	h["x-request-id"] = []string{r.ID}
-	h["x-server-name"] = []string{r.s.cfg.Name}
+	r.set("Server", r.s.cfg.Dialect.String())
+	r.set("x-request-id", r.ID)
+	r.set("x-server-name", r.s.cfg.Name)
 	if strings.HasPrefix(r.header("User-Agent"), "curl") {
-		h["Connection"] = []string{"close"}
+		r.set("Connection", "close")
 	}
 }
 
