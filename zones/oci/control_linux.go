@@ -48,12 +48,12 @@ func (m *machine) dial(ctx context.Context) (*net.UnixConn, error) {
 		return c, err
 	}
 	select {
-	case <-m.ended:
+	case <-m.gone:
 		return nil, zones.ErrNotRunning
 	case <-time.After(100 * time.Millisecond): // its end may be on the way to us
 	}
 	select {
-	case <-m.ended:
+	case <-m.gone:
 		return nil, zones.ErrNotRunning
 	default:
 	}

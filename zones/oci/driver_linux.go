@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"sync"
@@ -32,6 +33,9 @@ type Config struct {
 	MountDir string
 	// CgroupParent is the control group that zones' groups are made in; "/mobula" when empty.
 	CgroupParent string
+	// Runtime is an OCI runtime (runc, crun) to set containers up with instead of libcontainer in this process: a name on PATH or
+	// a path. Process 1, exec, console and limits stay ours.
+	Runtime string
 	// StopGrace is what Stop waits when it is given 0; 60 s when zero, as vmadm does for OS zones.
 	StopGrace time.Duration
 	// Logger gets what nobody can be told by an error; nil discards.
@@ -44,6 +48,7 @@ type Driver struct {
 	log    *slog.Logger
 	ctl    controllers
 	init   initFiles
+	launch launcher
 	masks  []string
 	userns userNamespaces
 
@@ -98,6 +103,15 @@ func New(cfg Config) (*Driver, error) {
 	var err error
 	if d.init, err = installInit(filepath.Join(cfg.StateDir, "init")); err != nil {
 		return nil, fmt.Errorf("oci: install the in-zone init: %w", err)
+	}
+	containers := filepath.Join(cfg.StateDir, "containers")
+	d.launch = &embedded{root: containers, args: d.init.args}
+	if cfg.Runtime != "" {
+		program, err := exec.LookPath(cfg.Runtime)
+		if err != nil {
+			return nil, fmt.Errorf("%w: oci: runtime: %w", zones.ErrInvalid, err)
+		}
+		d.launch = &external{program: program, dir: containers, args: d.init.args}
 	}
 	if _, err := filter(); err != nil {
 		return nil, fmt.Errorf("oci: %w", err)

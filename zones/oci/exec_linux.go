@@ -180,7 +180,7 @@ func (p *process) why(err error) error {
 		return context.Cause(p.ctx)
 	}
 	select {
-	case <-p.m.ended:
+	case <-p.m.gone:
 		return zones.ErrNotRunning
 	case <-time.After(100 * time.Millisecond): // its end may be on the way to us
 		return err

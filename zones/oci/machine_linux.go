@@ -49,10 +49,11 @@ type machine struct {
 	child func()       // reaps it, if it is our child
 	serve func() error // starts the exec server again, if the zone has its own init and killed ours
 
-	serving  sync.Mutex // serve
-	mu       sync.Mutex // limits
-	ended    chan struct{}
-	exit     zones.ExitStatus // once ended is closed
+	serving  sync.Mutex    // serve
+	mu       sync.Mutex    // limits
+	gone     chan struct{} // process 1 is dead
+	ended    chan struct{} // and exit says how
+	exit     zones.ExitStatus
 	released chan struct{}
 	once     sync.Once
 }
@@ -92,18 +93,23 @@ var bootID = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(b))
 })
 
-// startTime is field 22 of a process's stat, 0 if there is no such process.
-func startTime(pid int) uint64 {
+// stat is what the kernel says of a process, from its third field, the state, on; nil if there is no such process.
+func stat(pid int) []string {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0
+		return nil
 	}
 	s := string(b)
-	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
-	if len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+	return strings.Fields(s[strings.LastIndexByte(s, ')')+1:]) // the name before it may hold anything
+}
+
+// startTime is field 22 of a process's stat, 0 if there is no such process or it is dead.
+func startTime(pid int) uint64 {
+	f := stat(pid)
+	if len(f) < 20 || f[0] == "Z" || f[0] == "X" {
 		return 0
 	}
-	n, _ := strconv.ParseUint(fields[19], 10, 64)
+	n, _ := strconv.ParseUint(f[19], 10, 64)
 	return n
 }
 
@@ -125,7 +131,7 @@ func (d *Driver) hold(r record, child func()) (*machine, error) {
 		pidfd.Close()
 		return nil, err
 	}
-	m := &machine{rec: r, cg: cg, pidfd: pidfd, child: child, ended: make(chan struct{}), released: make(chan struct{})}
+	m := &machine{rec: r, cg: cg, pidfd: pidfd, child: child, gone: make(chan struct{}), ended: make(chan struct{}), released: make(chan struct{})}
 	if r.Own {
 		m.serve = func() error { return d.serve(m) }
 	}
@@ -149,6 +155,7 @@ func (m *machine) watch() {
 	if err != nil || !dead {
 		return // released
 	}
+	close(m.gone)
 	status := zones.ExitStatus{Code: -1, Unknown: true}
 	if m.child != nil {
 		if ws, ok := m.peek(); ok {
@@ -194,8 +201,14 @@ func (m *machine) peek() (syscall.WaitStatus, bool) {
 	return syscall.WaitStatus(info.status & 0x7f), true
 }
 
-// peekOrphan asks the kernel, since 6.15, for the status of a process that was somebody else's to reap.
+// peekOrphan finds the status of a process that is somebody else's to reap: while nobody has, in its stat, and afterwards, since Linux
+// 6.15, from the descriptor.
 func (m *machine) peekOrphan() (syscall.WaitStatus, bool) {
+	if f := stat(m.rec.PID); len(f) > 49 && f[0] == "Z" && f[19] == strconv.FormatUint(m.rec.Start, 10) {
+		if n, err := strconv.ParseUint(f[49], 10, 32); err == nil {
+			return syscall.WaitStatus(n), true
+		}
+	}
 	const (
 		getInfo  = 0xc040ff0b // PIDFD_GET_INFO with the first, 64-byte, form of the structure
 		wantExit = 1 << 3     // PIDFD_INFO_EXIT
@@ -209,7 +222,7 @@ func (m *machine) peekOrphan() (syscall.WaitStatus, bool) {
 	if err != nil {
 		return 0, false
 	}
-	for range 50 { // it is known once its new parent has reaped it, which is soon
+	for range 50 { // it is being reaped right now
 		info.mask = wantExit
 		var e unix.Errno
 		_ = conn.Control(func(fd uintptr) {

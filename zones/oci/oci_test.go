@@ -25,9 +25,11 @@ func newDriver(t testing.TB) *oci.Driver {
 	return d
 }
 
-func open(t testing.TB, dir string) *oci.Driver {
+func open(t testing.TB, dir string) *oci.Driver { t.Helper(); return openWith(t, dir, "") }
+
+func openWith(t testing.TB, dir, runtime string) *oci.Driver {
 	t.Helper()
-	d, err := oci.New(oci.Config{StateDir: dir, CgroupParent: "/mobula-test"})
+	d, err := oci.New(oci.Config{StateDir: dir, CgroupParent: "/mobula-test", Runtime: runtime})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/opencontainers/runc/libcontainer"
-	"github.com/opencontainers/runc/libcontainer/utils"
 	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
@@ -83,10 +81,6 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 	if err != nil {
 		return nil, err
 	}
-	container, err := libcontainer.Create(filepath.Join(d.cfg.StateDir, "containers"), m.ID, cfg)
-	if err != nil {
-		return nil, err
-	}
 	listener, err := listen(filepath.Join(m.RunDir, socketName))
 	if err != nil {
 		return nil, err
@@ -97,83 +91,32 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 		return nil, err
 	}
 	defer told.Close()
-	console, consoleEnd, err := utils.NewSockPair("console")
-	if err != nil {
-		return nil, err
-	}
-	defer console.Close()
-	defer consoleEnd.Close()
-
-	p := &libcontainer.Process{
-		Args: d.init.args, Env: []string{zinit.Env + "=1"}, Cwd: "/", Init: true,
-		ExtraFiles: []*os.File{listener, told}, ConsoleSocket: consoleEnd, ConsoleWidth: 80, ConsoleHeight: 24,
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := container.Run(p); err != nil {
+	l, err := d.launch.start(ctx, m.ID, cfg, [2]*os.File{listener, told})
+	defer closeFile(l.console)
+	if err != nil && l.reap != nil {
+		_ = unix.Kill(l.pid, unix.SIGKILL)
+		l.reap()
+	}
+	if err != nil {
 		return nil, err
 	}
 	listener.Close() // it is the zone's now: if that ends, whoever waits for an answer must see it
-	rec.PID, err = p.Pid()
-	if err != nil {
-		return nil, err
-	}
+	rec.PID, rec.Cgroups = l.pid, l.cgroups
 	rec.Start, rec.Started = startTime(rec.PID), time.Now()
-	state, err := container.State()
+	mach, err := d.hold(rec, l.reap)
 	if err != nil {
 		return nil, err
 	}
-	rec.Cgroups = state.CgroupPaths
-	mach, err := d.hold(rec, func() { _, _ = p.Wait() })
-	if err != nil {
-		return nil, err
-	}
-	master, err := utils.RecvFile(console)
-	if err != nil {
-		return mach, fmt.Errorf("receive console: %w", err)
-	}
-	defer master.Close()
-	if err := mach.control(ctx, zinit.Header{Type: zinit.MsgSetConsole}, nil, master); err != nil {
+	if err := mach.control(ctx, zinit.Header{Type: zinit.MsgSetConsole}, nil, l.console); err != nil {
 		if e, ok := err.(syscall.Errno); ok && len(m.Init.Args) > 0 { // itself, not one that a broken connection wraps
 			return mach, &zones.StartError{Program: m.Init.Args[0], Err: e}
 		}
 		return mach, fmt.Errorf("reach the in-zone init: %w", err)
 	}
 	return mach, d.save(rec)
-}
-
-// serve starts the in-zone server again in a zone whose process 1 is its own and where somebody killed ours. The console that it held is gone.
-func (d *Driver) serve(m *machine) error {
-	container, err := libcontainer.Load(filepath.Join(d.cfg.StateDir, "containers"), m.rec.ID)
-	if err != nil {
-		return err
-	}
-	path := filepath.Join(m.rec.RunDir, socketName)
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	listener, err := listen(path)
-	if err != nil {
-		return err
-	}
-	defer listener.Close()
-	told, err := tell(&zones.Machine{NoNewPrivileges: m.rec.NoNewPrivileges})
-	if err != nil {
-		return err
-	}
-	defer told.Close()
-	p := &libcontainer.Process{Args: d.init.args, Env: []string{zinit.Env + "=1"}, Cwd: "/", ExtraFiles: []*os.File{listener, told}}
-	// The library starts it in the directory where the root was mounted for a while, so there has to be one.
-	if err := os.MkdirAll(filepath.Join(d.cfg.MountDir, m.rec.ID), 0o711); err != nil {
-		return err
-	}
-	defer func() { _ = d.hideRoot(m.rec.ID) }()
-	if err := container.Start(p); err != nil {
-		return err
-	}
-	d.watchers.Go(func() { _, _ = p.Wait() })
-	return nil
 }
 
 // showRoot mounts the root below MountDir, with the zone's ids unless it has them. That is not done in place, as the zone's root has to
@@ -278,6 +221,23 @@ func tell(m *zones.Machine) (*os.File, error) {
 		}
 		add(s.Name, s.Args, s.Env, s.Dir, s.User, flags, false)
 	}
+	return inMemory(c)
+}
+
+// tellServer is tell for a server beside a zone's own process 1.
+func tellServer(noNewPrivileges bool) (*os.File, error) {
+	prog, err := filter()
+	if err != nil {
+		return nil, err
+	}
+	c := zinit.Config{Capabilities: keptMask, Filter: prog}
+	if noNewPrivileges {
+		c.Flags |= zinit.ConfigNoNewPrivs
+	}
+	return inMemory(c)
+}
+
+func inMemory(c zinit.Config) (*os.File, error) {
 	fd, err := unix.MemfdCreate("zinit", unix.MFD_CLOEXEC)
 	if err != nil {
 		return nil, err

@@ -7,15 +7,28 @@ import (
 
 	"github.com/mobulacloud/mobula/internal/testenv"
 	"github.com/mobulacloud/mobula/zones"
-	"github.com/mobulacloud/mobula/zones/oci"
 	"github.com/mobulacloud/mobula/zones/zonestest"
 )
 
 func TestDriver(t *testing.T) {
 	testenv.NeedRoot(t)
+	conform(t, "")
+}
+
+// TestRuntime is the same with a runtime of the operator's choice.
+func TestRuntime(t *testing.T) {
+	testenv.NeedRoot(t)
+	runc := testenv.NeedTool(t, "runc", "runc")
+	if !testenv.Long() {
+		t.Skip("as long again as TestDriver: set MOBULA_LONG=1")
+	}
+	conform(t, runc)
+}
+
+func conform(t *testing.T, runtime string) {
 	zonestest.TestDriver(t, func(t *testing.T) zonestest.Subject {
 		dir := runDir(t)
-		d := open(t, dir)
+		d := openWith(t, dir, runtime)
 		last := d
 		t.Cleanup(func() { cleanUp(t, last) })
 		return zonestest.Subject{
@@ -26,11 +39,9 @@ func TestDriver(t *testing.T) {
 				if err := last.Close(); err != nil {
 					t.Error(err)
 				}
-				last = open(t, dir)
+				last = openWith(t, dir, runtime)
 				return last
 			},
 		}
 	})
 }
-
-var _ zones.Driver = (*oci.Driver)(nil)
