@@ -171,7 +171,9 @@ var crashCases = []crashCase{
 		before := z.MaxPhysicalMemory == 64 && len(z.Tags) == 0 && z.CPUCap == 0
 		return z.State == zones.StateRunning && (asked || before)
 	}},
-	{verb: "snapshot", check: func(z *zones.Zone, f string) bool { return f == "new" && (len(z.Snapshots) == 1 || len(z.Snapshots) == 2) }},
+	{verb: "snapshot", check: func(z *zones.Zone, f string) bool {
+		return f == "new" && (len(z.Snapshots) == 1 || len(z.Snapshots) == 2)
+	}},
 	{verb: "delete-snapshot", check: func(z *zones.Zone, f string) bool { return f == "new" && len(z.Snapshots) <= 1 }},
 	{verb: "rollback", running: true, check: func(z *zones.Zone, f string) bool {
 		return z.State == zones.StateRunning && (f == "old" || f == "new") && len(z.Snapshots) == 1

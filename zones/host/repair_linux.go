@@ -28,7 +28,12 @@ func (h *Host) repairAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	attended := h.attended(ctx)
 	for _, id := range ids {
+		// One who watches knows better how a machine ended than one who finds it gone; he settles it, or whoever next acts on the zone.
+		if r, err := h.load(id); err == nil && r.Op == nil && attended {
+			continue
+		}
 		z, err := h.acquireWith(ctx, id, false)
 		switch {
 		case err == nil:
@@ -42,6 +47,15 @@ func (h *Host) repairAll(ctx context.Context) error {
 		}
 	}
 	return h.sweep(ctx)
+}
+
+// attended reports whether some process is in Run.
+func (h *Host) attended(ctx context.Context) bool {
+	unlock, err := h.lock(ctx, "agent", false)
+	if err == nil {
+		unlock()
+	}
+	return errors.Is(err, errLocked)
 }
 
 // sweep removes locks, run directories, machines and datasets of zones that are not there, each under that zone's lock, so that one who

@@ -252,5 +252,38 @@ func (z *zone) finishReprovision(ctx context.Context) error {
 	}
 	z.step("reprovision: old gone")
 	z.Image, z.Spec.ImageUUID, z.Container = z.Op.Image, z.Op.Image, z.Op.Container
+	if z.Image == image.SparseUUID {
+		z.Spec.ImageUUID = zones.SparseImage // as it was asked for, and is at create
+	}
 	return z.bootAgain(ctx)
+}
+
+// Freeze holds a stopped zone's root still under a snapshot that users do not see, for making an image of it. done forgets the
+// snapshot and lets the zone go; a process that dies before leaves it to the next one to touch the zone.
+func (h *Host) Freeze(ctx context.Context, id, name string) (ref dataset.Ref, done func(), err error) {
+	z, err := h.acquire(ctx, id)
+	if err != nil {
+		return ref, nil, zones.OpError("freeze", id, err)
+	}
+	if z.Handle != nil {
+		z.unlock()
+		return ref, nil, zones.OpError("freeze", id, zones.ErrRunning)
+	}
+	ref = dataset.Ref{Dataset: rootDataset(id), Snapshot: sendPrefix + name}
+	err = z.released(ctx, func() error {
+		_, err := h.cfg.Pool.Snapshot(ctx, ref.Dataset, ref.Snapshot)
+		return err
+	})
+	if err != nil {
+		z.unlock()
+		return ref, nil, zones.OpError("freeze", id, mapDataset(err))
+	}
+	return ref, func() {
+		clean, cancel := cleanUp(ctx)
+		defer cancel()
+		if err := z.dropSends(clean); err != nil {
+			h.log.Warn("snapshot left", "zone", id, "err", err)
+		}
+		z.unlock()
+	}, nil
 }

@@ -124,7 +124,7 @@ func (h *Host) viewMachine(ctx context.Context, r *record, z *zones.Zone) {
 		z.State = zones.StateUnknown
 	case st.Phase == zones.PhaseRunning:
 		z.State, z.ZoneState, z.PID, z.BootTimestamp = zones.StateRunning, zones.StateRunning, st.PID, r.Booted
-	default:
+	case !st.Exit.Unknown: // else somebody is just finding out
 		z.ExitStatus, z.ExitTimestamp = new(st.Exit.Code), st.Exit.Time
 	}
 }

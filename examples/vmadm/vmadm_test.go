@@ -1,0 +1,59 @@
+//go:build linux
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/mobulacloud/mobula/internal/testenv"
+	"github.com/mobulacloud/mobula/zones/metadata"
+)
+
+func TestMain(m *testing.M) {
+	commands := map[string]func(){"vmadm": main}
+	for _, name := range metadata.GuestPrograms {
+		commands[name] = main // zones are shown this very program
+	}
+	testscript.Main(m, commands)
+}
+
+func TestScripts(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedTool(t, "btrfs", "mkfs.btrfs")
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			dir, err := os.MkdirTemp("", "vmadm")
+			if err != nil {
+				return err
+			}
+			e.Setenv("MOBULA_ZONES_DIR", dir)
+			e.Defer(func() {
+				c := command{dir: dir, stdin: strings.NewReader(""), stdout: t.Output(), stderr: t.Output()}
+				if err := c.destroy(t.Context(), nil); err != nil {
+					t.Error(err)
+				}
+				os.RemoveAll(dir)
+				b, _ := os.ReadFile("/proc/thread-self/mountinfo")
+				if strings.Contains(string(b), filepath.Base(dir)) {
+					t.Errorf("a mount below %s is left", dir)
+				}
+			})
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// setuuid NAME puts the uuid in the last command's stderr into a variable.
+			"setuuid": func(ts *testscript.TestScript, neg bool, args []string) {
+				fields := strings.Fields(ts.ReadFile("stderr"))
+				ts.Setenv(args[0], fields[len(fields)-1])
+			},
+			// eventually waits until a command's output has a text: what another process does takes its time.
+			"eventually": eventually,
+		},
+	})
+}
