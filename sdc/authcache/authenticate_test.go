@@ -248,6 +248,37 @@ func TestChangesHoldAtOnce(t *testing.T) {
 	})
 }
 
+// What is remembered of one signature says nothing about another of the same text.
+func TestRememberedSignaturesAreNoPass(t *testing.T) {
+	in(t, nil, nil, func(w *world) {
+		for _, key := range []string{"rsa", "ecdsa", "ed25519"} {
+			good := w.signed("demo", key, "GET", "/demo/stor")
+			if _, err := w.cache.Authenticate(t.Context(), good); err != nil {
+				t.Fatal(err)
+			}
+			head, sig, _ := strings.Cut(good.Header.Get("Authorization"), `signature="`)
+			flipped := []byte(sig)
+			flipped[8] ^= 1
+			for name, header := range map[string]string{
+				"another signature": head + `signature="` + string(flipped),
+				"another key":       strings.Replace(good.Header.Get("Authorization"), keyID("demo", key), keyID("demo", map[string]string{"rsa": "ecdsa", "ecdsa": "ed25519", "ed25519": "rsa"}[key]), 1),
+				"another hash":      strings.Replace(good.Header.Get("Authorization"), "-sha", "-sha1-sha", 1),
+			} {
+				bad := with(request("GET", "/demo/stor"), "Authorization", header)
+				if _, err := w.cache.Authenticate(t.Context(), bad); codeOf(err) != "InvalidSignature" && codeOf(err) != "InvalidHeader" {
+					t.Errorf("%s of %s: %v", name, key, err)
+				}
+			}
+			if _, err := w.cache.Authenticate(t.Context(), good); err != nil {
+				t.Errorf("%s, again: %v", key, err)
+			}
+		}
+		if m := w.cache.Metrics(); m.Remembered != 3 {
+			t.Errorf("metrics are %+v", m)
+		}
+	})
+}
+
 // A name that moves from one account to another leads to its new holder, in whatever order the changes are seen.
 func TestLoginsChangeHands(t *testing.T) {
 	in(t, nil, nil, func(w *world) {

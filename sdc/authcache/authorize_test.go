@@ -1,6 +1,7 @@
 package authcache_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -230,6 +231,43 @@ func TestRoleTags(t *testing.T) {
 		}
 		if _, err := w.cache.NewRoleTags(account, demo, "writer,"); codeOf(err) != "InvalidRoleTag" {
 			t.Errorf("NewRoleTags of an empty name: %v", err)
+		}
+	})
+}
+
+// What a pre-signed URL says about roles stands for the header, also when it says nothing.
+func TestRolesOfPresignedURLs(t *testing.T) {
+	in(t, nil, nil, func(w *world) {
+		demo, err := w.cache.AccountByLogin("demo")
+		w.must(err)
+		for _, tt := range []struct{ url, header, want string }{
+			{"writer", "tagged", "writer"}, {"", "tagged", ""}, {"writer,tagged", "", "tagged writer"}, {"nope", "writer", "InvalidRole"},
+		} {
+			c := w.caller("demo/bob", "/demo/stor")
+			c.Presigned, c.Role = true, tt.url
+			err := w.cache.ActivateRoles(c, demo, tt.header)
+			names := w.cache.RoleNames(c.ActiveRoles)
+			slices.Sort(names)
+			got := strings.Join(names, " ") + codeOf(err)
+			if got != tt.want {
+				t.Errorf("URL with %q and header %q: %q, want %q", tt.url, tt.header, got, tt.want)
+			}
+		}
+	})
+}
+
+func TestDisabledAnonymousUser(t *testing.T) {
+	in(t, nil, nil, func(w *world) {
+		_, err := w.dir.UpdateUser(t.Context(), w.ids["visitors/anonymous"], func(u *sdc.User) error { u.Disabled = true; return nil })
+		w.must(err)
+		synctest.Wait()
+		for _, who := range []string{"anonymous", "other"} {
+			if got, err := w.decide(who, "", "getobject", "/visitors/stor/open/x", "", authcache.Conditions{}); got != "AuthorizationFailed" {
+				t.Errorf("%s: %v", who, err)
+			}
+		}
+		if got, err := w.decide("anonymous", "", "getobject", "/visitors/public/x", "", authcache.Conditions{}); got != "" {
+			t.Errorf("public: %v", err)
 		}
 	})
 }

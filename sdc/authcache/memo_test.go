@@ -100,6 +100,29 @@ func TestCow(t *testing.T) {
 	wg.Wait()
 }
 
+// Notices of a key may be merged, so that a name is seen at its new holder before the old one is seen to have given it up.
+func TestNamesSeenBeforeTheyAreGivenUp(t *testing.T) {
+	s := new(snapshot)
+	put := func(id, login string) {
+		id = id + "-0000-4000-8000-000000000000"
+		if err := s.apply(ufds.AccountsBucket, id, &metastore.Record{Value: fmt.Appendf(nil, `{"uuid":%q,"login":%q}`, id, login)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("aaaaaaaa", "one")
+	put("bbbbbbbb", "one") // its record from after the exchange
+	put("aaaaaaaa", "two")
+	if a := s.logins.get("one"); a == nil || a.UUID[0] != 'b' {
+		t.Errorf("one is %+v", a)
+	}
+	if a := s.logins.get("two"); a == nil || a.UUID[0] != 'a' {
+		t.Errorf("two is %+v", a)
+	}
+	if err := s.apply(ufds.AccountsBucket, "aaaaaaaa-0000-4000-8000-000000000000", nil); err != nil || s.logins.get("two") != nil || s.logins.get("one") == nil {
+		t.Errorf("after one is gone: %v, %v, %v", err, s.logins.get("one"), s.logins.get("two"))
+	}
+}
+
 // BenchmarkApply is one change among many accounts.
 func BenchmarkApply(b *testing.B) {
 	s := new(snapshot)

@@ -198,6 +198,12 @@ func TestTokensThatAreNone(t *testing.T) {
 				t.Errorf("%s: %v, %v", name, c, err)
 			}
 		}
+		text, err := json.Marshal(map[string]any{"t": time.Now().UnixMilli(), "v": 2, "p": map[string]any{
+			"account": map[string]any{"uuid": w.ids["poseidon"]}, "user": map[string]any{"uuid": tokenUser}}})
+		w.must(err)
+		if c, err := w.bearer(seal(t, tokenKeys, text)); codeOf(err) != "UserDoesNotExist" {
+			t.Errorf("a user of another account: %v, %v", c, err)
+		}
 		if c, err := w.bearer(token2User + " trailing words"); err != nil || c.Login() != "tokens/tess" {
 			t.Errorf("with words behind it: %v", err)
 		}

@@ -426,6 +426,32 @@ func TestDeleteRacesWithMembership(t *testing.T) {
 	}
 }
 
+// Whoever is first, no role is left with a policy that is gone.
+func TestDeleteRacesWithAttachment(t *testing.T) {
+	d, ctx := open(t, ufds.Limits{}), t.Context()
+	a := account(t, d, "demo")
+	r, err := d.CreateRole(ctx, sdc.Role{Account: a.UUID, Name: "r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 100 {
+		p := policy(t, d, a, fmt.Sprint("p", i), "CAN x")
+		var wg sync.WaitGroup
+		var deleted, attached error
+		wg.Go(func() { deleted = d.DeletePolicy(ctx, p.UUID) })
+		wg.Go(func() {
+			_, attached = d.UpdateRole(ctx, r.UUID, func(r *sdc.Role) error { r.Policies = append(r.Policies, p.UUID); return nil })
+		})
+		wg.Wait()
+		if deleted != nil || attached != nil && code(attached) != "InvalidArgument policies:Invalid" {
+			t.Fatalf("policy %d: deleted: %v, attached: %v", i, deleted, attached)
+		}
+		if r, err := d.Role(ctx, r.UUID); err != nil || len(r.Policies) != 0 {
+			t.Fatalf("policy %d: role is %+v, %v", i, r, err)
+		}
+	}
+}
+
 func TestNewRefusesNonsense(t *testing.T) {
 	if _, err := ufds.New(ufds.Config{}); err == nil {
 		t.Error("New without a store succeeded")
