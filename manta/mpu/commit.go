@@ -63,6 +63,9 @@ func (s *Service) Commit(ctx context.Context, u *Upload, parts []string, target 
 	e.Creator = u.Dir().Owner() // the parts' owner, whoever's tree the target is in
 	if size > 0 {
 		stored, err := s.cfg.Storage.Assemble(ctx, s.target(u), ids, u.Sharks, size)
+		if errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrCorrupt) || errors.Is(err, durable.ErrUnavailable) {
+			stored, err = s.join(ctx, u, len(parts), size, err)
+		}
 		if err != nil {
 			return "", err
 		}

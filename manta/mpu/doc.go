@@ -13,7 +13,8 @@
 // the door itself ([Service.Part] says how). manta/gc takes away what uploads leave behind, with [Service.Sweep].
 //
 //	service.go  Config, Service   create.go  new uploads   part.go   one part       commit.go  commit
-//	upload.go   Upload, State     abort.go   abort         sweep.go  cleaning up
+//	upload.go   Upload, Status    abort.go   abort         join.go    joining parts that lie apart
+//	                                                       sweep.go   cleaning up
 //
 // Stability: experimental.
 package mpu

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -54,14 +56,17 @@ type world struct {
 	ns      *namespace.Namespace
 	storage *durable.Store
 	uploads *mpu.Service
+	nodes   map[string]*storagetest.MemNode
 }
 
 func newWorld(t *testing.T) *world {
 	w := &world{t: t, store: &crashing{Store: metastoretest.NewMemory()}}
 	w.store.left.Store(1 << 40)
 	fleet := map[storage.Shark]storage.Node{}
-	for _, name := range []string{"1", "2"} {
-		fleet[storage.Shark{Datacenter: "dc", Node: name}] = storagetest.NewMemNode(storagetest.MemConfig{})
+	w.nodes = map[string]*storagetest.MemNode{}
+	for _, name := range []string{"1", "2", "3"} {
+		w.nodes[name] = storagetest.NewMemNode(storagetest.MemConfig{})
+		fleet[storage.Shark{Datacenter: "dc", Node: name}] = w.nodes[name]
 	}
 	static, err := durable.OpenStatic(t.Context(), picker.Config{StreamingSize: 1}, fleet)
 	w.must(err)
@@ -167,6 +172,42 @@ func TestCommitCrash(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestNodeGone: parts that cannot be joined where they lie, because a node is down or lost a copy, are joined elsewhere.
+func TestNodeGone(t *testing.T) {
+	for _, how := range []string{"down", "lost"} {
+		t.Run(how, func(t *testing.T) {
+			w := newWorld(t)
+			u, err := w.create()
+			w.must(err)
+			first := strings.Repeat("p", mpu.MinPartSize)
+			e0, err := w.part(u, 0, first)
+			w.must(err)
+			e1, err := w.part(u, 1, "end")
+			w.must(err)
+			node := w.nodes[u.Sharks[0].Node]
+			if how == "down" {
+				node.Kill()
+			} else {
+				w.must(node.Delete(t.Context(), storage.ObjectID{Owner: uuid.MustParse(owner), Object: uuid.MustParse(e0)}))
+			}
+			_, err = w.uploads.Commit(t.Context(), w.load(u.ID), []string{e0, e1}, nil, manta.Entry{})
+			w.must(err)
+			st, err := w.ns.Look(t.Context(), target, false)
+			w.must(err)
+			if len(st.Entry.Sharks) != 2 || st.Entry.Size != int64(len(first)+3) {
+				t.Fatalf("target: %+v", st.Entry)
+			}
+			r, err := w.storage.Open(t.Context(), durable.Location{ID: storage.ObjectID{Owner: uuid.MustParse(owner), Object: uuid.MustParse(st.Entry.ObjectID)}, Size: st.Entry.Size, Sharks: st.Entry.Sharks}, 0, -1)
+			w.must(err)
+			defer r.Close()
+			b, err := io.ReadAll(r)
+			if err != nil || string(b) != first+"end" {
+				t.Errorf("%d bytes, %v", len(b), err)
+			}
+		})
 	}
 }
 

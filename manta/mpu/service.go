@@ -1,12 +1,12 @@
 package mpu
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
-
-	"context"
 
 	"github.com/mobulacloud/mobula/manta/namespace"
 	"github.com/mobulacloud/mobula/storage"
@@ -47,8 +47,10 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Storage joins and deletes bytes; *[durable.Store] does.
+// Storage joins, copies and deletes bytes; *[durable.Store] does.
 type Storage interface {
+	Create(ctx context.Context, req durable.CreateRequest) (*durable.Upload, error)
+	Open(ctx context.Context, loc durable.Location, off, n int64) (io.ReadCloser, error)
 	Assemble(ctx context.Context, target storage.ObjectID, parts []storage.ObjectID, sharks []storage.Shark, size int64) (durable.Stored, error)
 	Delete(ctx context.Context, loc durable.Location) error
 }
