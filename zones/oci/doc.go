@@ -11,10 +11,11 @@
 // and a list of eight devices do the rest. Process 1 is a small init of ours (internal/zinit), or the image's own;
 // either way a server in the zone starts programs at the cost of a fork.
 //
-// What must outlive the process is below Config.StateDir and each machine's RunDir. Never share a StateDir between two drivers.
+// What must outlive the process is below Config.StateDir and each machine's RunDir. Processes that share a StateDir must take
+// turns for each zone, as zones/host does.
 //
-// Files: driver (verbs), start and config (from a Machine to a container), machine (its end), control, exec and console (the
-// in-zone init's other side), limits, usage, idmap, give, seccomp, reexec. Needs Linux, root and a C compiler to build.
+// Files: config and driver (verbs), start and container (from a Machine to a container), launch and runtime (who sets it up), machine (its
+// end), control, exec and console (the in-zone init's other side), limits, usage, idmap, give, reset, seccomp, initfiles, reexec. Needs Linux, root and a C compiler to build.
 //
 // Stability: experimental.
 package oci

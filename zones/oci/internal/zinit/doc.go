@@ -7,7 +7,8 @@
 // it belongs to the zone and not to the host's process, all of that works again after the host's process restarts.
 //
 // The program is C, linked into every program that imports zones/oci: a constructor takes over before the Go runtime
-// starts if [Env] is set. wire.h is the protocol, wire.go the host's side of it.
+// starts if [Env] is set. wire.h is the protocol, wire.go the host's side of it; zinit_linux.c begins and loops, and takes in program.h,
+// state.h, server.h, services.h and requests.h.
 //
 // Stability: experimental.
 package zinit

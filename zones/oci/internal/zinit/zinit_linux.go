@@ -1,3 +1,5 @@
+//go:build cgo
+
 package zinit
 
 // #cgo CFLAGS: -O2 -Wall

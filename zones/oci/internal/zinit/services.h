@@ -1,0 +1,111 @@
+// The programs of the zone: start, end, and the end of the zone with them. Part of zinit_linux.c.
+#ifndef MOBULA_ZINIT_SERVICES_H
+#define MOBULA_ZINIT_SERVICES_H
+
+#include "server.h"
+
+
+static void say(const char *what, const char *name)
+{
+	dprintf(2, "init: %s: %s: %s\n", name, what, strerror(errno));
+}
+
+// start_service returns 0, or the errno of what kept it from running.
+static int start_service(struct service *s)
+{
+	int report = -1, tty = (s->p.flags & ZP_TTY) != 0;
+	s->again = 0;
+	s->pid = spawn(&s->p, tty ? 0 : devnull, 1, 2, tty, &report);
+	if (s->pid < 0) {
+		say("fork", s->p.name);
+		s->pid = 0;
+		s->again = time(NULL) + 1;
+		return EAGAIN;
+	}
+	int e = 0;
+	if (read(report, &e, sizeof e) == sizeof e) {
+		errno = e;
+		say(s->p.argv[0], s->p.name);
+	} else
+		e = 0;
+	close(report);
+	return e;
+}
+
+// shut_down begins the end of the zone: everybody is asked, and after the last has gone, or been killed, process 1 goes.
+static void shut_down(void)
+{
+	if (stopping)
+		return;
+	stopping = 1;
+	if (main_service >= 0 && services[main_service].pid > 0) {
+		kill(services[main_service].pid, stop_signal);
+		return; // its end brings us to the others
+	}
+	kill(-1, SIGTERM);
+	kill(-1, SIGHUP); // interactive shells ignore SIGTERM
+	kill(-1, SIGCONT);
+}
+
+static void finish(int code)
+{
+	kill(-1, SIGKILL);
+	_exit(code);
+}
+
+static int code_of(int status)
+{
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void reap(void)
+{
+	int status;
+	pid_t pid;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		for (int i = 0; i < MAX_CONNS; i++) {
+			struct conn *c = &conns[i];
+			if (c->pid != pid || (c->kind != STARTING && c->kind != RUNNING))
+				continue;
+			c->ended = 1;
+			c->status = status;
+			if (c->kind == RUNNING) {
+				reply(c->fd, ZM_EXITED, status, 0, -1);
+				drop(c);
+			}
+		}
+		for (int i = 0; i < nservices; i++) {
+			struct service *s = &services[i];
+			if (s->pid != pid)
+				continue;
+			s->pid = 0;
+			if (i == main_service) {
+				exit_code = code_of(status);
+				finish(exit_code);
+			}
+			if ((s->p.flags & ZP_RESTART) && !stopping)
+				s->again = time(NULL) + 1;
+		}
+	}
+	if (stopping && pid < 0 && errno == ECHILD && is_init)
+		finish(exit_code);
+}
+
+
+// begin starts the zone's programs once the host has given the console, so that it misses nothing they print, and tells the
+// host whether the main one runs.
+static void begin(int fd)
+{
+	int e = 0;
+	for (int i = 0; !begun && i < nservices; i++) {
+		int failed = start_service(&services[i]);
+		if (i == main_service)
+			e = failed;
+		if (e)
+			break;
+	}
+	begun = 1;
+	reply(fd, e ? ZM_FAILED : ZM_OK, e, 0, -1);
+}
+
+#endif
