@@ -34,6 +34,7 @@ type command struct {
 	pool    string
 	noAgent bool
 	verbose bool
+	wantVM  bool // a VM is about to be made
 
 	stdin          io.Reader
 	stdout, stderr io.Writer

@@ -22,6 +22,7 @@ import (
 	"github.com/mobulacloud/mobula/zones/dataset/overlay"
 	"github.com/mobulacloud/mobula/zones/host"
 	"github.com/mobulacloud/mobula/zones/image"
+	"github.com/mobulacloud/mobula/zones/kvm"
 	"github.com/mobulacloud/mobula/zones/network"
 	"github.com/mobulacloud/mobula/zones/oci"
 )
@@ -32,6 +33,7 @@ type server struct {
 	pool   dataset.Pool
 	net    *network.Network
 	oci    *oci.Driver
+	kvm    *kvm.Driver
 	images *image.Store
 	dir    string
 	run    string
@@ -100,7 +102,7 @@ func (c *command) open(ctx context.Context) (*server, error) {
 	if err = s.openNetwork(ctx, cfg, key, log); err != nil {
 		return nil, err
 	}
-	drivers, err := moreDrivers(s, log)
+	drivers, err := c.openKVM(ctx, s, key, log)
 	if err != nil {
 		return nil, err
 	}
@@ -227,6 +229,9 @@ func (s *server) close() {
 	if s.oci != nil {
 		s.oci.Close()
 	}
+	if s.kvm != nil {
+		s.kvm.Close()
+	}
 	if s.net != nil {
 		s.net.Close()
 	}
@@ -270,6 +275,9 @@ func (c *command) destroy(ctx context.Context, args []string) error {
 	err = errors.Join(s.Host.Destroy(ctx), s.net.Destroy(ctx))
 	s.Host.Close()
 	s.oci.Close()
+	if s.kvm != nil {
+		s.kvm.Close()
+	}
 	s.net.Close()
 	if err != nil {
 		s.pool.Close()

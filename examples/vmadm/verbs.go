@@ -38,6 +38,7 @@ func (c *command) create(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	c.wantVM = spec.Brand.HVM()
 	return c.changing(ctx, func(s *server) error {
 		z, err := s.Create(ctx, spec)
 		if err != nil {
@@ -327,6 +328,7 @@ func (c *command) receive(ctx context.Context, args []string) error {
 		defer f.Close()
 		in = f
 	}
+	c.wantVM = true // what arrives says so too late
 	return c.with(ctx, func(s *server) error {
 		z, err := s.Receive(ctx, in)
 		if err != nil {

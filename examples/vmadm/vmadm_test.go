@@ -33,6 +33,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			e.Setenv("MOBULA_ZONES_DIR", dir)
+			e.Setenv("TMPDIR", os.TempDir()) // an emulator without rights must get there
 			e.Defer(func() {
 				c := command{dir: dir, stdin: strings.NewReader(""), stdout: t.Output(), stderr: t.Output()}
 				if err := c.destroy(t.Context(), nil); err != nil {
