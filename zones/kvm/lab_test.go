@@ -22,11 +22,11 @@ import (
 	"github.com/mobulacloud/mobula/zones"
 )
 
-// modules are the drivers that the tests' guest needs and Debian's cloud kernel has as files.
+// modules are the drivers that the tests' guest needs and Debian's cloud kernel has as files, in the order of their needs.
 var modules = []string{
-	"net/core/failover.ko", "drivers/net/net_failover.ko", "drivers/net/virtio_net.ko", "drivers/block/virtio_blk.ko",
+	"drivers/acpi/button.ko", "drivers/input/evdev.ko", "net/core/failover.ko", "drivers/net/net_failover.ko",
 	"drivers/virtio/virtio.ko", "drivers/virtio/virtio_ring.ko", "drivers/virtio/virtio_pci_legacy_dev.ko",
-	"drivers/virtio/virtio_pci_modern_dev.ko", "drivers/virtio/virtio_pci.ko", "drivers/input/evdev.ko", "drivers/acpi/button.ko",
+	"drivers/virtio/virtio_pci_modern_dev.ko", "drivers/virtio/virtio_pci.ko", "drivers/block/virtio_blk.ko", "drivers/net/virtio_net.ko",
 }
 
 // guestKernel is Debian's cloud kernel and our own initial file system, made once a run.
@@ -56,8 +56,8 @@ var guestKernel = sync.OnceValues(func() (*Kernel, error) {
 		return nil, fmt.Errorf("build the guest: %w: %s", err, out)
 	}
 	files := map[string]string{"init": init}
-	for _, m := range modules {
-		files["modules/"+filepath.Base(m)] = filepath.Join(root, "lib/modules", version, "kernel", m)
+	for i, m := range modules {
+		files[fmt.Sprintf("modules/%02d-%s", i, filepath.Base(m))] = filepath.Join(root, "lib/modules", version, "kernel", m)
 	}
 	initrd := filepath.Join(dir, "initrd")
 	if err := writeCPIO(initrd, files); err != nil {

@@ -151,15 +151,22 @@ func (n *Network) Detach(ctx context.Context, zone string) error {
 
 // detach goes on after an error, so that one thing in the way does not keep the rest.
 func (n *Network) detach(zone string) error {
-	links, err := n.zoneLinks(zone)
+	// Rules are written before interfaces are made, so they name all there can be; only if somebody flushed them must every
+	// interface of the host be looked at.
+	names, err := n.filteredNICs(zone)
 	errs := []error{err}
+	var links []ourLink
+	if len(names) > 0 {
+		links, err = n.namedLinks(zone, names)
+	} else {
+		links, err = n.zoneLinks(zone)
+	}
+	errs = append(errs, err)
 	for _, l := range links {
 		errs = append(errs, n.deleteLink(l.link))
 	}
 	errs = append(errs, n.dropNS(zone))
 	// Rules go last, when nothing is left that they protect.
-	names, err := n.filteredNICs(zone)
-	errs = append(errs, err)
 	b, err := n.newBatch(nftables.TableFamilyBridge)
 	if err != nil {
 		return errors.Join(append(errs, err)...)

@@ -26,7 +26,7 @@ type Counters struct {
 
 // Counters reads the meters of a zone's NICs, in order of their names. A zone without a network has none.
 func (n *Network) Counters(ctx context.Context, zone string) ([]Counters, error) {
-	links, err := n.zoneLinks(zone)
+	links, err := n.attachedLinks(zone)
 	if err != nil {
 		return nil, err
 	}

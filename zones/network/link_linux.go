@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
@@ -28,6 +29,51 @@ func (n *Network) zoneLinks(zone string) ([]ourLink, error) {
 		}
 	}
 	return out, nil
+}
+
+// namedLinks looks for a zone's interfaces by their names. One that has no alias yet is the zone's too, as its name says.
+func (n *Network) namedLinks(zone string, names []string) ([]ourLink, error) {
+	var out []ourLink
+	for _, name := range names {
+		l, err := n.h.LinkByName(name)
+		if err != nil {
+			if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
+				continue
+			}
+			return out, err
+		}
+		o, ok := n.parseAlias(l.Attrs().Alias)
+		if !ok || o.zone == zone {
+			out = append(out, ourLink{o, l})
+		}
+	}
+	return out, nil
+}
+
+// attachedLinks are a zone's interfaces as its own namespace tells, which costs the same whatever else the host has; those of
+// a VM, which has none, are looked for among all.
+func (n *Network) attachedLinks(zone string) ([]ourLink, error) {
+	ns, err := n.openNS(zone)
+	if err != nil {
+		return n.zoneLinks(zone)
+	}
+	defer ns.Close()
+	h, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	inner, err := h.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, l := range inner {
+		if mac := l.Attrs().HardwareAddr; len(mac) == 6 && l.Attrs().Flags&net.FlagLoopback == 0 {
+			names = append(names, n.nicName(zone, mac))
+		}
+	}
+	return n.namedLinks(zone, names)
 }
 
 // attachVeths brings a zone's namespace to its NICs and routes.
