@@ -6,14 +6,28 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"time"
 )
 
-// openDir opens a directory for secrets, making it if need be.
+const tempPrefix = ".tmp-"
+
+// openDir opens a directory for secrets, making it if need be. What a crash left half-written there goes; younger files may be another
+// process's.
 func openDir(dir string) (*os.Root, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return os.OpenRoot(dir)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	left, err := fs.Glob(root.FS(), tempPrefix+"*")
+	for _, name := range left {
+		if info, err := root.Lstat(name); err == nil && time.Since(info.ModTime()) > time.Hour {
+			_ = root.Remove(name) // the next start tries again
+		}
+	}
+	return root, err
 }
 
 // readSecret reads a file that only its owner may read.
@@ -54,7 +68,7 @@ func createSecret(root *os.Root, name string, data []byte) error {
 }
 
 func writeTemp(root *os.Root, data []byte) (name string, err error) {
-	name = ".tmp-" + rand.Text()
+	name = tempPrefix + rand.Text()
 	f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return "", err

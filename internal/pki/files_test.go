@@ -121,3 +121,23 @@ func FuzzDecodePEM(f *testing.F) {
 	f.Add([]byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
 	f.Fuzz(func(t *testing.T, data []byte) { decodePEM(data) })
 }
+
+func TestLeftoversGo(t *testing.T) {
+	dir := t.TempDir()
+	old, young := filepath.Join(dir, tempPrefix+"OLD"), filepath.Join(dir, tempPrefix+"YOUNG")
+	for _, name := range []string{old, young} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(old, time.Time{}, time.Now().Add(-2*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenCA(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	if err != nil || len(left) != 1 || left[0] != young {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
