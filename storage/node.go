@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"iter"
+	"os"
 )
 
 // A Node stores whole objects on one server. All methods may be called by any number of goroutines at once.
@@ -25,7 +26,8 @@ import (
 // anything else is a fault of the node. After ErrUnavailable from a change, it may or may not have happened: every change may be repeated safely.
 type Node interface {
 	// Create begins a new object. It fails at once when the node cannot take it (no space for Size, read-only,
-	// unreachable); nothing is visible before Commit. An id that exists is found out at Commit.
+	// unreachable); nothing is visible before Commit. An id that exists is found out at Commit. ctx governs the writer
+	// until it ends.
 	Create(ctx context.Context, id ObjectID, o CreateOptions) (Writer, error)
 
 	// Open returns the n bytes from off on, to be read and closed by the caller; n < 0 means to the end. A range that is not
@@ -55,6 +57,14 @@ type Node interface {
 
 	// Usage reports capacity and health.
 	Usage(ctx context.Context) (Usage, error)
+}
+
+// A FileOpener is a Node on this very server that can hand out the files of its objects, for programs that want an object as a file. OpenFile returns a
+// file with exactly the object's bytes, open for reading; it stays readable after a Delete for as long as it is open. The bytes are not verified on this way;
+// call Verify before where that matters. An object that has no file of its own is errors.ErrUnsupported.
+type FileOpener interface {
+	Node
+	OpenFile(ctx context.Context, id ObjectID) (*os.File, Info, error)
 }
 
 // CreateOptions tell a node about the object to come.

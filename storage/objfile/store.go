@@ -62,7 +62,7 @@ type Store struct {
 	met      metrics
 }
 
-var _ storage.Node = (*Store)(nil)
+var _ storage.FileOpener = (*Store)(nil)
 
 const (
 	objectsDir    = "objects"
