@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -311,7 +312,9 @@ type claim struct {
 func (c claim) text() string { return strconv.Itoa(int(c.index)) + " " + string(c.value) }
 
 // unique refuses values that another record has and keeps.
-func (c *commit) unique(ctx context.Context) error {
+func (c *commit) unique(ctx context.Context) error { return c.uniqueOn(ctx, c.conn) }
+
+func (c *commit) uniqueOn(ctx context.Context, q querier) error {
 	claimed := map[string]claim{}
 	freed := map[string]bool{}
 	for i := range c.p.Writes {
@@ -334,7 +337,7 @@ func (c *commit) unique(ctx context.Context) error {
 			claimed[u.text()] = u
 		}
 	}
-	return c.s.checkClaims(ctx, c.conn, claimed, freed)
+	return c.s.checkClaims(ctx, q, claimed, freed)
 }
 
 // querier is a connection or a transaction.
@@ -381,6 +384,7 @@ func (s *Store) checkClaims(ctx context.Context, q querier, claimed map[string]c
 // fill decides what the second half writes; the first writes, named of them, are those of Put and Delete.
 func (c *commit) fill(named int) {
 	c.writes.s = c.s
+	now := engine.Now()
 	for i := range c.p.Writes {
 		w := &c.p.Writes[i]
 		b := of(w.Schema)
@@ -393,6 +397,7 @@ func (c *commit) fill(named int) {
 			etag := engine.NewEtag()
 			c.writes.put.add(b.ID, w.Key)
 			c.writes.etags = append(c.writes.etags, etag)
+			c.writes.times = append(c.writes.times, now)
 			c.writes.values = append(c.writes.values, string(w.Value))
 			if i < named {
 				c.result.Etags[w.Op] = etag
@@ -478,6 +483,7 @@ type writes struct {
 	put     columns
 	etags   []string
 	values  []string
+	times   []time.Time
 	removed columns
 	changes columns
 
@@ -512,7 +518,7 @@ func (w *writes) queue(batch *pgx.Batch) {
 		batch.Queue(sql.remove, k.id, k.pp, k.ph, k.np, k.nh)
 	}
 	if k := w.put; len(k.id) > 0 {
-		batch.Queue(sql.upsert, k.id, k.pp, k.ph, k.np, k.nh, k.prest, k.nrest, w.etags, engine.Now(), w.values)
+		batch.Queue(sql.upsert, k.id, k.pp, k.ph, k.np, k.nh, k.prest, k.nrest, w.etags, w.times, w.values)
 	}
 	for _, x := range []struct {
 		query string

@@ -73,8 +73,8 @@ func newStatements(schema string) statements {
 			JOIN ~.uniques t ON t.idx = k.idx AND t.val = k.val`),
 
 		upsert: q(`INSERT INTO ~.records (bucket, ` + key4 + `, prest, nrest, etag, modified, value)
-			SELECT bucket, ` + key4 + `, prest, nrest, etag, $9, value::json FROM
-			unnest($1::int[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::text[], $10::text[]) AS k (bucket, ` + key4 + `, prest, nrest, etag, value)
+			SELECT bucket, ` + key4 + `, prest, nrest, etag, modified, value::json FROM
+			unnest($1::int[], $2::bytea[], $3::bytea[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::text[], $9::timestamptz[], $10::text[]) AS k (bucket, ` + key4 + `, prest, nrest, etag, modified, value)
 			ON CONFLICT (bucket, ` + key4 + `) DO UPDATE SET etag = excluded.etag, modified = excluded.modified, value = excluded.value`),
 		remove: q(`DELETE FROM ~.records t USING ` + unnestKeys + ` AS k (bucket, ` + key4 + `) WHERE t.bucket = k.bucket AND ` + keyMatch),
 

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/mobulacloud/mobula/storage/metastore"
@@ -85,7 +86,7 @@ type bucketKey struct {
 
 // Prepare checks a batch: buckets, keys, values, conditions' form, queries, and that no key is written twice.
 func Prepare(b metastore.Batch, schema func(bucket string) *Schema) (*Prepared, error) {
-	if len(b) > metastore.MaxBatchOps {
+	if len(b) > metastore.MaxBatchOps && len(b)-ownOps(b) > metastore.MaxBatchOps {
 		return nil, fmt.Errorf("%w: batch of %d operations has more than %d", metastore.ErrInvalid, len(b), metastore.MaxBatchOps)
 	}
 	p := &Prepared{}
@@ -250,4 +251,24 @@ func (p *Prepared) Expand(m Many, r metastore.Record) (bool, error) {
 // Conflict is the error of a write or check whose condition does not hold.
 func Conflict(op int, s *Schema, key metastore.Key, want metastore.Condition, got string) error {
 	return &metastore.ConditionError{Op: op, Bucket: s.Name, Key: key, Want: want, Got: got}
+}
+
+// ReservedPrefix begins the names of the buckets that metastore/shard keeps for itself.
+const ReservedPrefix = "shard_"
+
+// ownOps counts the operations that metastore/shard has added to a batch; they are not the caller's to answer for.
+func ownOps(b metastore.Batch) (n int) {
+	for _, op := range b {
+		switch op := op.(type) {
+		case metastore.Put:
+			if strings.HasPrefix(op.Bucket, ReservedPrefix) {
+				n++
+			}
+		case metastore.Check:
+			if strings.HasPrefix(op.Bucket, ReservedPrefix) {
+				n++
+			}
+		}
+	}
+	return n
 }

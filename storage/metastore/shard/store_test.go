@@ -1,0 +1,83 @@
+package shard
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/mobulacloud/mobula/internal/testenv"
+	"github.com/mobulacloud/mobula/storage/metastore"
+	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
+)
+
+var seed = flag.Uint64("seed", 0, "seed of the random histories; 0 picks one")
+
+func seeds(n int) []uint64 {
+	if *seed != 0 {
+		return []uint64{*seed}
+	}
+	if testenv.Long() {
+		n *= 50
+	}
+	list := make([]uint64, n)
+	for i := range list {
+		list[i] = rand.Uint64()
+	}
+	return list
+}
+
+var quick = Config{VirtualNodes: 64, MapTTL: 5 * time.Millisecond}
+
+func memories(n int) (list []Shard) {
+	for i := range n {
+		list = append(list, Shard{fmt.Sprint("s", i), metastoretest.NewMemory()})
+	}
+	return list
+}
+
+func open(t *testing.T, shards []Shard, c Config) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), shards, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestStore(t *testing.T) {
+	for _, n := range []int{1, 3} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			metastoretest.TestStore(t, func(t *testing.T) metastore.Store { return open(t, memories(n), quick) })
+		})
+	}
+}
+
+// TestHistory moves virtual nodes to and fro between the steps, and steps through two processes' views of the ring.
+func TestHistory(t *testing.T) {
+	for _, seed := range seeds(3) {
+		shards := memories(3)
+		one, two := open(t, shards[:2], quick), open(t, shards, quick)
+		one = open(t, shards, quick)
+		rng := rand.New(rand.NewPCG(seed, 2))
+		metastoretest.TestHistory(t, one, metastoretest.History{Seed: seed, Steps: 800, Between: func(_ int, s metastore.Store) metastore.Store {
+			if rng.IntN(40) == 0 {
+				var vnodes []int
+				for range 1 + rng.IntN(40) {
+					vnodes = append(vnodes, rng.IntN(64))
+				}
+				if err := s.(*Store).Move(t.Context(), fmt.Sprint("s", rng.IntN(3)), vnodes...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if rng.IntN(5) > 0 {
+				return s
+			}
+			if s == metastore.Store(one) {
+				return two
+			}
+			return one
+		}})
+	}
+}
