@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -13,11 +14,18 @@ import (
 	"github.com/mobulacloud/mobula/sdc"
 	"github.com/mobulacloud/mobula/sdc/authcache"
 	"github.com/mobulacloud/mobula/sdc/ufds"
+	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
+	"github.com/mobulacloud/mobula/storage/metastore/pebble"
 )
 
 // plain returns a cache over a small directory, in real time: account demo with a user bob who may read what carries the tag reader.
 func plain(tb testing.TB) (*ufds.Directory, *authcache.Cache, map[string]string) {
+	tb.Helper()
+	return plainOn(tb, metastoretest.NewMemory())
+}
+
+func plainOn(tb testing.TB, store metastore.Store) (*ufds.Directory, *authcache.Cache, map[string]string) {
 	tb.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	must := func(err error) {
@@ -26,7 +34,6 @@ func plain(tb testing.TB) (*ufds.Directory, *authcache.Cache, map[string]string)
 			tb.Fatal(err)
 		}
 	}
-	store := metastoretest.NewMemory()
 	dir, err := ufds.New(ufds.Config{Store: store})
 	must(err)
 	must(dir.Setup(ctx))
@@ -233,5 +240,32 @@ func BenchmarkAuthorize(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkFollow is one change on the embedded store, from before its commit until it holds for requests.
+func BenchmarkFollow(b *testing.B) {
+	store, err := pebble.Open(b.TempDir(), pebble.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	dir, cache, ids := plainOn(b, store)
+	disabled := false
+	for b.Loop() {
+		disabled = !disabled
+		if _, err := dir.UpdateAccount(b.Context(), ids["demo"], func(a *sdc.Account) error { a.Disabled = disabled; return nil }); err != nil {
+			b.Fatal(err)
+		}
+		for {
+			if a, err := cache.AccountByLogin("demo"); err == nil && a.Disabled == disabled {
+				break
+			}
+			runtime.Gosched()
+		}
 	}
 }

@@ -15,8 +15,9 @@
 // an immutable snapshot behind an atomic pointer; they take no lock and wait for nobody. Signatures that verified are remembered for as long as their date
 // lets them pass, so a repeated one costs a hash instead of a public-key operation. Nothing is kept on disk.
 //
-// Files: cache.go the cache and its configuration, follow.go how it keeps up, snapshot.go what it knows, request.go what it is asked and answers, authenticate.go
-// who, owner.go whose, roles.go role names and tags, authorize.go whether, token.go tokens, memo.go what was verified before, errors.go refusals.
+// Files: cache.go the cache and its configuration, follow.go how it keeps up, snapshot.go what it knows, on the maps of cow.go; request.go what it is asked and
+// answers, authenticate.go who, owner.go whose, roles.go role names and tags, authorize.go whether; token.go tokens, memo.go what was verified before,
+// errors.go refusals.
 //
 // Stability: experimental.
 package authcache

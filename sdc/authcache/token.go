@@ -20,14 +20,38 @@ import (
 )
 
 // A TokenConfig has the secret that all front doors of a store share. Its form is the original's, so that programs which make their own
-// tokens go on working: whoever has the secret can be anybody.
+// tokens go on working: whoever has the secret can be anybody. As JSON it is the original's section too: salt, key, iv and maxAge in milliseconds.
 type TokenConfig struct {
-	Salt string `json:"salt"` // hexadecimal; kept for configurations that have it, the format does not use it
-	Key  string `json:"key"`  // AES-128 key, 32 hexadecimal digits
-	IV   string `json:"iv"`   // 32 hexadecimal digits
+	Salt string // hexadecimal; kept for configurations that have it, the format does not use it
+	Key  string // AES-128 key, 32 hexadecimal digits
+	IV   string // 32 hexadecimal digits
 
 	// MaxAge is how long a token is good for; 7 days if 0.
-	MaxAge time.Duration `json:"-"`
+	MaxAge time.Duration
+}
+
+type tokenConfigJSON struct {
+	Salt   string `json:"salt"`
+	Key    string `json:"key"`
+	IV     string `json:"iv"`
+	MaxAge int64  `json:"maxAge,omitzero"` // milliseconds
+}
+
+// MarshalJSON writes the original's section, secret and all.
+func (t TokenConfig) MarshalJSON() ([]byte, error) {
+	return json.Marshal(tokenConfigJSON{t.Salt, t.Key, t.IV, t.MaxAge.Milliseconds()})
+}
+
+// UnmarshalJSON reads the original's section. Fields of no meaning are an error.
+func (t *TokenConfig) UnmarshalJSON(b []byte) error {
+	var v tokenConfigJSON
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&v); err != nil {
+		return fmt.Errorf("token keys: %w", err)
+	}
+	*t = TokenConfig{v.Salt, v.Key, v.IV, time.Duration(v.MaxAge) * time.Millisecond}
+	return nil
 }
 
 // LogValue keeps the secret out of logs.

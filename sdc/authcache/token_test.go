@@ -229,6 +229,22 @@ func TestTokenConfig(t *testing.T) {
 	if strings.Contains(log.String(), a.Key) {
 		t.Errorf("the log says %s", log.String())
 	}
+	var read authcache.TokenConfig
+	if err := json.Unmarshal([]byte(`{"salt":"C93A670ACC05C166","key":"5163205CA0C7F2752FD3A574E30F64DD","iv":"6B11F0F0B786F96812D5A0799D5B217A","maxAge":604800000}`), &read); err != nil {
+		t.Fatal(err)
+	}
+	want := tokenKeys
+	want.MaxAge = 7 * 24 * time.Hour
+	written, err := json.Marshal(read)
+	var again authcache.TokenConfig
+	if err != nil || json.Unmarshal(written, &again) != nil || read != want || again != want {
+		t.Errorf("read %+v, written %s, %v", read, written, err)
+	}
+	for _, bad := range []string{`{"keys":"x"}`, `[]`, `{"maxAge":"7d"}`} {
+		if err := json.Unmarshal([]byte(bad), &read); err == nil {
+			t.Errorf("%s is read as %v", bad, read)
+		}
+	}
 	// Without keys each cache has its own: a token is good where it was made and nowhere else.
 	in(t, nil, nil, func(w *world) {
 		demo, err := w.cache.AccountByLogin("demo")

@@ -7,7 +7,6 @@ import (
 	"github.com/mobulacloud/mobula/sdc"
 	"github.com/mobulacloud/mobula/sdc/ufds"
 	"github.com/mobulacloud/mobula/storage/metastore"
-	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
 )
 
 // between is a store in which something else happens just before the next commit.
@@ -93,7 +92,7 @@ func TestChangesThatOvertakeEachOther(t *testing.T) {
 		{"policy is deleted twice", deletePolicy, deletePolicy, "ResourceNotFound"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			store := &between{Store: metastoretest.NewMemory()}
+			store := &between{Store: newStore(t)}
 			d, err := ufds.New(ufds.Config{Store: store})
 			must(t, err)
 			must(t, d.Setup(t.Context()))

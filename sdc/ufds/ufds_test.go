@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"flag"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,12 +17,14 @@ import (
 
 	"github.com/mobulacloud/mobula/sdc"
 	"github.com/mobulacloud/mobula/sdc/ufds"
+	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
+	"github.com/mobulacloud/mobula/storage/metastore/pebble"
 )
 
 func open(t *testing.T, limits ufds.Limits) *ufds.Directory {
 	t.Helper()
-	d, err := ufds.New(ufds.Config{Store: metastoretest.NewMemory(), Limits: limits})
+	d, err := ufds.New(ufds.Config{Store: newStore(t), Limits: limits})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,6 +35,26 @@ func open(t *testing.T, limits ufds.Limits) *ufds.Directory {
 	}
 	return d
 }
+
+// newStore returns a store in memory, or with -store=pebble the embedded one on disk.
+func newStore(t *testing.T) metastore.Store {
+	t.Helper()
+	if *storeKind == "memory" {
+		return metastoretest.NewMemory()
+	}
+	s, err := pebble.Open(t.TempDir(), pebble.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+var storeKind = flag.String("store", "memory", "what to test on: memory or pebble")
 
 func account(t *testing.T, d *ufds.Directory, login string) sdc.Account {
 	t.Helper()
