@@ -84,6 +84,9 @@ func New(cfg Config) (*Driver, error) {
 	if d.init, err = installInit(filepath.Join(cfg.StateDir, "init")); err != nil {
 		return nil, fmt.Errorf("oci: install the in-zone init: %w", err)
 	}
+	if err := d.sweepInits(); err != nil {
+		d.log.Warn("old init files not removed", "err", err)
+	}
 	containers := filepath.Join(cfg.StateDir, "containers")
 	d.launch = &embedded{root: containers, args: d.init.args}
 	if cfg.Runtime != "" {
@@ -128,8 +131,26 @@ func (d *Driver) Close() error {
 	}
 	d.watchers.Wait()
 	d.userns.close()
+	d.init.lock.Close()
 	d.tidy()
 	return nil
+}
+
+// sweepInits removes the init files of builds that nothing runs on any more.
+func (d *Driver) sweepInits() error {
+	ids, err := d.List(context.Background())
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{d.init.key: true}
+	for _, id := range ids {
+		r, err := d.load(id)
+		if err != nil {
+			return err // what it uses cannot be known
+		}
+		used[r.Init] = true
+	}
+	return sweepInits(filepath.Join(d.cfg.StateDir, "init"), used)
 }
 
 // tidy removes the directories that machines are made in, if there is none in them. Who needs them again makes them again.

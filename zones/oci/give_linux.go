@@ -21,8 +21,8 @@ import (
 )
 
 // Give implements zones.Giver. The file is not opened again by name and nothing is copied: a detached mount of it, read-only and
-// with its owner shown as the zone's, is moved over an empty file that the zone's own init has made. A link in the way is
-// refused by that init, and the mount goes onto the very file it opened.
+// with its owner shown as the zone's, is moved over an empty file that the zone's own init has made, as the host's root has no
+// number there. Links in the way are refused, both when the file is made and when it is covered.
 func (d *Driver) Give(ctx context.Context, id string, g zones.Gift) error {
 	fail := func(err error) error { return zones.OpError("give", id, err) }
 	m, err := d.running("give", id)
@@ -44,14 +44,9 @@ func (d *Driver) Give(ctx context.Context, id string, g zones.Gift) error {
 		return fail(fmt.Errorf("%w: owner %d is outside the zone's ids", zones.ErrInvalid, g.Owner.UID))
 	}
 	sys := st.Sys().(*syscall.Stat_t)
-	_, point, err := m.ask(ctx, zinit.Header{Type: zinit.MsgMakeFile}, []byte(target))
-	if err != nil {
+	if err := m.control(ctx, zinit.Header{Type: zinit.MsgMakeFile}, []byte(target)); err != nil {
 		return fail(fmt.Errorf("make %s: %w", target, err))
 	}
-	if point == nil {
-		return fail(zinit.ErrProtocol)
-	}
-	defer point.Close()
 	owner := mapping{Inside: sys.Uid, Outside: m.rec.IDs.First + g.Owner.UID, Size: 1}
 	tree, err := d.userns.clone(int(g.File.Fd()), "", unix.AT_EMPTY_PATH, owner,
 		unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)

@@ -41,6 +41,8 @@ type record struct {
 	Started    time.Time         `json:"started"`
 
 	NoNewPrivileges bool `json:"no_new_privileges,omitempty"`
+	// Init is the key of the init files it runs on.
+	Init string `json:"init,omitempty"`
 }
 
 // machine is a record and what this process holds of it.

@@ -64,7 +64,7 @@ func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, erro
 // start does the work. Whatever it returns with an error, remove clears what there is.
 func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) {
 	rec := record{ID: m.ID, RunDir: m.RunDir, Boot: bootID(), IDs: m.IDs, Limits: m.Limits, Own: m.Init.Own, StopSignal: m.Init.StopSignal,
-		NoNewPrivileges: m.NoNewPrivileges}
+		NoNewPrivileges: m.NoNewPrivileges, Init: d.init.key}
 	if err := d.save(rec); err != nil {
 		return nil, err
 	}

@@ -200,7 +200,7 @@ static void request(struct conn *c)
 		break;
 	case ZM_MAKE_FILE:
 		fd = body ? make_file(body) : -1;
-		reply(c->fd, fd < 0 ? ZM_FAILED : ZM_OK, fd < 0 ? errno : 0, 0, fd);
+		reply(c->fd, fd < 0 ? ZM_FAILED : ZM_OK, fd < 0 ? errno : 0, 0, -1);
 		if (fd >= 0)
 			close(fd);
 		break;

@@ -24,7 +24,7 @@ enum {
 	ZM_CONSOLE,     // → ZM_OK, then the console's bytes both ways
 	ZM_SET_CONSOLE, // descriptor: the console's master. The first starts the programs → ZM_OK, or ZM_FAILED for the main one
 	ZM_RESIZE,      // a: rows, b: columns of the console → ZM_OK
-	ZM_MAKE_FILE,   // body: path → ZM_OK with a descriptor, or ZM_FAILED
+	ZM_MAKE_FILE,   // body: path → ZM_OK or ZM_FAILED
 
 	ZM_STARTED = 64, // a: process id; descriptor: the terminal's master, if one was asked for
 	ZM_FAILED,       // a: errno
