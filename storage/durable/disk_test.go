@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/nodehttp"
@@ -47,7 +48,9 @@ func TestRealNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var damaged []Damage
-	store, err := New(Config{Nodes: fleet, Damaged: func(d Damage) { damaged = append(damaged, d) }})
+	// Other tests may have the machine, too: only a dead node may count as one.
+	store, err := New(Config{Nodes: fleet, CreateTimeout: time.Minute, StallTimeout: time.Minute,
+		Damaged: func(d Damage) { damaged = append(damaged, d) }})
 	if err != nil {
 		t.Fatal(err)
 	}
