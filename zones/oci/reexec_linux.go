@@ -4,6 +4,7 @@ package oci
 
 import (
 	"os"
+	"runtime/debug"
 	"runtime"
 
 	_ "github.com/opencontainers/cgroups/devices" // lets the cgroup manager set device rules
@@ -17,7 +18,8 @@ import (
 // tells that from a user who calls the program's own subcommand of that name.
 func init() {
 	if len(os.Args) > 1 && os.Args[1] == "init" && os.Getenv("_LIBCONTAINER_INITPIPE") != "" {
-		libcontainer.Init() // does not return
+		debug.SetGCPercent(-1) // it lives for milliseconds
+		libcontainer.Init()    // does not return
 	}
 	// libcontainer and we enter zones' namespaces on threads that end afterwards. The process's first thread cannot end: it would
 	// sit in the namespace for good, hold a zone's mounts, and change what /proc/self shows. Kept for main, it is never picked.
