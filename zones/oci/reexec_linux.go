@@ -4,8 +4,8 @@ package oci
 
 import (
 	"os"
-	"runtime/debug"
 	"runtime"
+	"runtime/debug"
 
 	_ "github.com/opencontainers/cgroups/devices" // lets the cgroup manager set device rules
 	"github.com/opencontainers/runc/libcontainer"
