@@ -161,6 +161,42 @@ func TestMoveUnderLoad(t *testing.T) {
 	for w := range workers {
 		work.Go(func() { load(ctx, t, rings, w, &rounds) })
 	}
+	// What nobody touches is found exactly once by every query over all partitions, in order, whatever moves meanwhile.
+	for i, s := range rings {
+		work.Go(func() {
+			for ctx.Err() == nil && !t.Failed() {
+				seen, last := map[string]int{}, metastore.Key{}
+				q := metastore.Query{Filter: metastore.Eq{Field: "tag", Value: "still"}, Descending: i == 1}
+				for r, err := range s.Find(context.Background(), "load", q) {
+					if err != nil {
+						t.Errorf("Find = %v", err)
+						return
+					}
+					if len(seen) > 0 && (r.Key.Compare(last) > 0) == q.Descending {
+						t.Errorf("Find: %v comes after %v", r.Key, last)
+					}
+					last = r.Key
+					seen[r.Key.Partition]++
+				}
+				for p, n := range seen {
+					if n != 1 {
+						t.Errorf("Find: %s comes %d times", p, n)
+					}
+				}
+				if len(seen) != 500 {
+					t.Errorf("Find: %d records, want 500", len(seen))
+				}
+			}
+		})
+	}
+	for w := 0; w < workers && !t.Failed(); { // until each has begun
+		_, err := rings[0].Get(t.Context(), "load", metastore.Key{Partition: fmt.Sprint("worker", w), Name: "n"})
+		if err == nil {
+			w++
+		} else if !errors.Is(err, metastore.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
 	steps := []string{"", "prepare", "copying", "pass1", "pass2", "drain", "freeze", "last", "switch", "wait", "admit", "clean", "end"}
 	for i, step := range steps {
 		for _, abort := range []bool{false, true} {
