@@ -34,6 +34,7 @@
 //	namespace.go  the service          put.go        objects, metadata       list.go    listings
 //	look.go       reading one entry    directory.go  mkdir, rmdir, repair    deleted.go the delete log
 //	record.go     records as JSON      link.go       snaplinks               scan.go    their fast reader
+//	copies.go     where copies are     room.go       the limit of entries
 //
 // Stability: experimental.
 package namespace

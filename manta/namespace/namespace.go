@@ -67,6 +67,8 @@ type Namespace struct {
 	// Writers that lost once take turns by key, so that a crowd on one name gets through within its few repetitions.
 	turns [64]chan struct{}
 	seed  maphash.Seed
+
+	rooms rooms
 }
 
 // New returns a namespace over a store.

@@ -104,6 +104,7 @@ func (n *Namespace) putEntry(ctx context.Context, st *State, e *manta.Entry, o O
 	}
 	batch := make(metastore.Batch, 0, 5+len(o.Also))
 	parentOp, fullOp := -1, -1
+	busy := false
 	if check := st.parentCheck(); check != nil {
 		if c, ok := check.(metastore.Check); ok && o.SameParent {
 			c.If = metastore.EtagIs(o.Seen.parentHead)
@@ -116,7 +117,11 @@ func (n *Namespace) putEntry(ctx context.Context, st *State, e *manta.Entry, o O
 	batch = append(batch, metastore.Put{Bucket: Bucket, Key: entryKey(e.Key), Value: value, If: metastore.EtagIs(st.etag)})
 	if st.Entry == nil {
 		counter := headKey(e.Key.Dir())
+		free := !limited
 		if limited {
+			free, busy = n.rooms.take(e.Key.Dir(), time.Now())
+		}
+		if !free {
 			fullOp = len(batch)
 			batch = append(batch, metastore.CheckCounter{Bucket: Bucket, Key: counter, Min: 0, Max: n.max - 1})
 		}
@@ -129,6 +134,9 @@ func (n *Namespace) putEntry(ctx context.Context, st *State, e *manta.Entry, o O
 	also := len(batch)
 	batch = append(batch, o.Also...)
 	_, err = n.store.Commit(ctx, batch)
+	if err == nil && busy && fullOp >= 0 {
+		n.learnRoom(ctx, e.Key.Dir())
+	}
 	switch i := conflicting(err); {
 	case err == nil, !errors.Is(err, metastore.ErrConflict):
 		return err

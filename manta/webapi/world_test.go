@@ -2,6 +2,7 @@ package webapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -23,6 +24,7 @@ import (
 	"github.com/mobulacloud/mobula/sdc/ufds"
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/durable"
+	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
 	"github.com/mobulacloud/mobula/storage/picker"
 	"github.com/mobulacloud/mobula/storage/storagetest"
@@ -32,7 +34,7 @@ import (
 type world struct {
 	*Server
 	t       testing.TB
-	store   *metastoretest.Memory
+	store   metastore.Store
 	ns      *namespace.Namespace
 	storage *durable.Store
 	nodes   map[string]*storagetest.MemNode
@@ -50,12 +52,17 @@ type worldOptions struct {
 	maxEntries int64
 	nodes      int
 	capacity   int64
+	store      metastore.Store                // nil means one in memory
+	fleet      map[storage.Shark]storage.Node // nil means nodes in memory
 }
 
 func newWorld(t testing.TB, o worldOptions) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	w := &world{t: t, store: metastoretest.NewMemory(), nodes: map[string]*storagetest.MemNode{}, signers: map[string]httpsig.Signer{}, uuids: map[string]string{}}
+	w := &world{t: t, store: o.store, nodes: map[string]*storagetest.MemNode{}, signers: map[string]httpsig.Signer{}, uuids: map[string]string{}}
+	if w.store == nil {
+		w.store = metastoretest.NewMemory()
+	}
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -66,9 +73,10 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	w.ns, err = namespace.New(namespace.Config{Store: w.store, MaxEntries: o.maxEntries})
 	must(err)
 	must(w.ns.Define(ctx))
-	fleet := map[storage.Shark]storage.Node{}
-	if o.nodes == 0 {
-		o.nodes = 3
+	fleet := o.fleet
+	if fleet == nil {
+		fleet = map[storage.Shark]storage.Node{}
+		o.nodes = cmp.Or(o.nodes, 3)
 	}
 	for i := range o.nodes {
 		name := string(rune('1'+i)) + ".stor.example"
