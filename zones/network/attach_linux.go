@@ -64,6 +64,9 @@ func (n *Network) Attach(ctx context.Context, req Request) (a Attachment, err er
 		return Attachment{}, err
 	}
 
+	if err := n.ensureTables(); err != nil {
+		return Attachment{}, fmt.Errorf("attach zone %s: %w", req.Zone, err)
+	}
 	// Only a zone that has something may have too much; for a new one the search is left out.
 	ns, err := n.openNS(req.Zone)
 	fresh := errors.Is(err, fs.ErrNotExist)
@@ -151,6 +154,9 @@ func (n *Network) Detach(ctx context.Context, zone string) error {
 
 // detach goes on after an error, so that one thing in the way does not keep the rest.
 func (n *Network) detach(zone string) error {
+	if err := n.ensureTables(); err != nil {
+		return err
+	}
 	// Rules are written before interfaces are made, so they name all there can be; only if somebody flushed them must every
 	// interface of the host be looked at.
 	names, err := n.filteredNICs(zone)

@@ -9,7 +9,9 @@
 //
 // The kernel is the only memory. Interfaces carry their owner in their alias, rules live in tables named after the
 // instance, namespaces are bound below one directory; so a process that is killed at any point leaves nothing that
-// [Network.Sweep] or [Network.Destroy] of the next one does not find. Never rename or re-alias what this package made.
+// [Network.Sweep] or [Network.Destroy] of the next one does not find. Never rename or re-alias what this package made. Whoever
+// flushes all of the host's nftables takes the zones' protection along: [Network.Unprotected] says which, and attaching
+// them again brings it back.
 //
 // # How traffic is judged
 //
@@ -20,7 +22,7 @@
 // use the same addresses, and one tenant's flood must fill nobody else's table. When a zone's set is full its new
 // flows are dropped and counted. Answers to known flows pass, and so do ICMP errors that quote one.
 //
-// Outside a zone's own protection, an anycast of deny by default: a gateway lets in nothing but echo and neighbour
+// Outside a zone's own rules the rest is denied by default: a gateway lets in nothing but echo and neighbour
 // discovery for itself, and nothing unasked towards a network behind NAT.
 //
 // # Files

@@ -95,6 +95,9 @@ func (n *Network) PutGateway(ctx context.Context, g Gateway) error {
 			return what(fmt.Errorf("%w: address %q", zones.ErrInvalid, p))
 		}
 	}
+	if err := n.ensureTables(); err != nil {
+		return what(err)
+	}
 	bridge, err := n.segment(g.Tag, g.VLAN)
 	if err != nil {
 		return err
@@ -105,6 +108,9 @@ func (n *Network) PutGateway(ctx context.Context, g Gateway) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.overlaps(bridge, g.Addresses); err != nil {
+		return what(err)
+	}
+	if err := n.markNAT(bridge, g.NAT); err != nil {
 		return what(err)
 	}
 	// Rules first: no address may answer before they hold.
@@ -141,6 +147,19 @@ func (n *Network) PutGateway(ctx context.Context, g Gateway) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// markNAT notes on a bridge whether its gateway hides it, for whoever must write the rules again.
+func (n *Network) markNAT(bridge netlink.Link, nat bool) error {
+	o, ok := n.parseAlias(bridge.Attrs().Alias)
+	if !ok || o.nat == nat {
+		return nil
+	}
+	alias := n.segmentAlias("bridge", o.tag, o.vlan)
+	if nat {
+		alias += " nat"
+	}
+	return n.h.LinkSetAlias(bridge, alias)
 }
 
 // DeleteGateway takes the host off a segment. There being no gateway: nil.

@@ -13,7 +13,7 @@ import (
 // alias carries the truth:
 //
 //	moz0a1b2c3d4e5f  the host's end of a NIC       alias "mobula INSTANCE zone UUID MAC NAME"
-//	mob0a1b2c3d4e5f  a segment's bridge            alias "mobula INSTANCE bridge TAG VLAN"
+//	mob0a1b2c3d4e5f  a segment's bridge            alias "mobula INSTANCE bridge TAG VLAN [nat]"
 //	mox0a1b2c3d4e5f  a segment's VXLAN device      alias "mobula INSTANCE vxlan TAG VLAN"
 //	mov0a1b2c3d4e5f  a segment's 802.1Q interface  alias "mobula INSTANCE vlan TAG VLAN"
 //
@@ -55,6 +55,7 @@ type owner struct {
 	iface string
 	tag   string
 	vlan  int
+	nat   bool // of a bridge: its gateway hides it
 }
 
 func (n *Network) nicAlias(zone string, mac net.HardwareAddr, iface string) string {
@@ -76,6 +77,9 @@ func (n *Network) parseAlias(alias string) (o owner, ok bool) {
 	case o.kind == "zone" && len(f) == 6:
 		o.zone, o.mac, o.iface = f[3], f[4], f[5]
 		return o, true
+	case o.kind == "bridge" && len(f) == 6 && f[5] == "nat":
+		o.nat = true
+		fallthrough
 	case (o.kind == "bridge" || o.kind == "vxlan" || o.kind == "vlan") && len(f) == 5:
 		var err error
 		o.tag = f[3]

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,7 +47,11 @@ type Network struct {
 	own      bool     // which is the process's own
 	hostPath string
 	h        *netlink.Handle
-	caps     Capabilities
+
+	missing  []string
+	vlanOnce sync.Once
+	hasVLAN  bool
+	tablesMu sync.Mutex
 
 	mu    sync.Mutex
 	tags  map[string]Tag
@@ -110,33 +115,92 @@ func Open(ctx context.Context, cfg Config) (*Network, error) {
 	return n, nil
 }
 
-// begin writes the tables, and finds out what the kernel can do.
+// begin makes sure of the tables, and finds out what is in the way.
 func (n *Network) begin() error {
-	b, err := n.newBatch(nftables.TableFamilyBridge)
-	if err != nil {
+	if err := n.ensureTables(); err != nil {
 		return err
-	}
-	b.baseBridge()
-	if err := b.commit(); err != nil {
-		return permission("set up nftables", err)
-	}
-	if b, err = n.newBatch(nftables.TableFamilyINet); err != nil {
-		return err
-	}
-	b.baseINet()
-	if err := b.commit(); err != nil {
-		return permission("set up nftables", err)
-	}
-	if n.caps.VLAN = n.probeVLAN(); !n.caps.VLAN {
-		n.caps.Missing = append(n.caps.Missing, "the kernel has no 802.1Q interfaces (8021q): vlan_id works on tags without an uplink and on VXLAN only")
 	}
 	// Other tools turn this on for rules of their own, so it is theirs to turn off.
 	return n.inHost(func() error {
 		if v, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-iptables"); err == nil && strings.TrimSpace(string(v)) == "1" {
-			n.caps.Missing = append(n.caps.Missing, "net.bridge.bridge-nf-call-iptables is 1: the host's own IP rules and connection tracking apply to what zones send each other")
+			n.missing = append(n.missing, "net.bridge.bridge-nf-call-iptables is 1: the host's own IP rules and connection tracking apply to what zones send each other")
 		}
 		return nil
 	})
+}
+
+// tableVersion is a chain of that name in each table, which says that the table is there and how it is written. A later
+// version has another name, and so writes the table's own chains anew.
+const tableVersion = "v1"
+
+// ensureTables writes the tables unless they are there. They may have gone since we wrote them: reloading the host's own
+// rules commonly flushes all.
+func (n *Network) ensureTables() error {
+	n.tablesMu.Lock()
+	defer n.tablesMu.Unlock()
+	lost := false
+	for family, write := range map[nftables.TableFamily]func(*batch){
+		nftables.TableFamilyBridge: (*batch).baseBridge,
+		nftables.TableFamilyINet:   (*batch).baseINet,
+	} {
+		b, err := n.newBatch(family)
+		if err != nil {
+			return err
+		}
+		if _, err := b.c.ListChain(b.t, tableVersion); err == nil {
+			continue
+		}
+		lost = true
+		write(b)
+		b.chain(tableVersion)
+		if err := b.commit(); err != nil {
+			return permission("set up nftables", err)
+		}
+	}
+	if !lost {
+		return nil
+	}
+	return n.restore()
+}
+
+// restore fills the tables' sets from the bridges that are there.
+func (n *Network) restore() error {
+	links, err := n.ours()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.kind != "bridge" {
+			continue
+		}
+		if addrs := n.bridgeAddresses(l.link); len(addrs) > 0 {
+			if err := n.gatewayRules(l.link, addrs, l.nat); err != nil {
+				return err
+			}
+			continue
+		}
+		if m := l.link.Attrs().Index; !n.hasForeignPort(m) {
+			if err := n.forbidHost(l.link, true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// hasForeignPort reports whether a bridge of ours leads off the host through an uplink, by which the host itself may be
+// reached.
+func (n *Network) hasForeignPort(bridge int) bool {
+	links, err := n.h.LinkList()
+	if err != nil {
+		return true
+	}
+	for _, l := range links {
+		if a := l.Attrs(); a.MasterIndex == bridge && !n.ourName(a.Name) || a.MasterIndex == bridge && strings.HasPrefix(a.Name, vlanPrefix) {
+			return true
+		}
+	}
+	return false
 }
 
 func permission(what string, err error) error {
@@ -144,6 +208,12 @@ func permission(what string, err error) error {
 		return fmt.Errorf("%w: %s: needs root or CAP_NET_ADMIN: %w", zones.ErrPermission, what, err)
 	}
 	return err
+}
+
+// vlan reports whether the kernel has 802.1Q interfaces. It is found out when first asked for, as trying takes a while.
+func (n *Network) vlan() bool {
+	n.vlanOnce.Do(func() { n.hasVLAN = n.probeVLAN() })
+	return n.hasVLAN
 }
 
 // probeVLAN tries an 802.1Q interface on a bridge made for it, which is the only honest way to know.
@@ -165,7 +235,13 @@ func (n *Network) probeVLAN() bool {
 }
 
 // Capabilities says what this kernel's networking can do.
-func (n *Network) Capabilities() Capabilities { return n.caps }
+func (n *Network) Capabilities() Capabilities {
+	c := Capabilities{VLAN: n.vlan(), Missing: slices.Clone(n.missing)}
+	if !c.VLAN {
+		c.Missing = append(c.Missing, "the kernel has no 802.1Q interfaces (8021q): vlan_id works on tags without an uplink and on VXLAN only")
+	}
+	return c
+}
 
 // Close lets go of the kernel. What was set up stays and works.
 func (n *Network) Close() error {

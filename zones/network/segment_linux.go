@@ -132,13 +132,19 @@ func (n *Network) segment(tag string, vlan int) (netlink.Link, error) {
 	}
 	name := n.segmentName(bridgePrefix, tag, vlan)
 	if l, err := n.h.LinkByName(name); err == nil && l.Attrs().MTU == t.MTU && l.Attrs().Flags&net.FlagUp != 0 &&
-		l.Attrs().Alias == n.segmentAlias("bridge", tag, vlan) {
+		n.isSegment(l, tag, vlan) {
 		// The alias is written last, so a bridge that has it is whole.
 		if t.Uplink == "" || vlan != 0 || n.uplinked(t.Uplink, l.Attrs().Index) {
 			return l, nil
 		}
 	}
 	return n.makeSegment(&t, vlan, name)
+}
+
+// isSegment reports whether a bridge says of itself to be the segment's.
+func (n *Network) isSegment(l netlink.Link, tag string, vlan int) bool {
+	o, ok := n.parseAlias(l.Attrs().Alias)
+	return ok && o.kind == "bridge" && o.tag == tag && o.vlan == vlan
 }
 
 func (n *Network) uplinked(uplink string, bridge int) bool {
@@ -157,7 +163,7 @@ func (n *Network) makeSegment(t *Tag, vlan int, name string) (netlink.Link, erro
 			return fail("find its network number", zones.ErrNotSupported)
 		}
 	}
-	if t.Uplink != "" && vlan != 0 && !n.caps.VLAN {
+	if t.Uplink != "" && vlan != 0 && !n.vlan() {
 		return fail("the kernel has no 802.1Q interfaces", zones.ErrNotSupported)
 	}
 	bridge, err := n.ensureLink(&netlink.Bridge{
@@ -219,8 +225,10 @@ func (n *Network) makeSegment(t *Tag, vlan int, name string) (netlink.Link, erro
 			return fail("join "+port.Attrs().Name, err)
 		}
 	}
-	if err := n.h.LinkSetAlias(bridge, n.segmentAlias("bridge", t.Name, vlan)); err != nil {
-		return fail("name bridge", err)
+	if !n.isSegment(bridge, t.Name, vlan) {
+		if err := n.h.LinkSetAlias(bridge, n.segmentAlias("bridge", t.Name, vlan)); err != nil {
+			return fail("name bridge", err)
+		}
 	}
 	return n.h.LinkByName(name)
 }

@@ -52,6 +52,30 @@ func (n *Network) Zones(ctx context.Context) ([]string, error) {
 	return out, ctx.Err()
 }
 
+// Unprotected lists zones that have an interface but no rules for it, which is so when somebody flushed the host's nftables.
+// What they send and get is then judged by nobody; attach them again.
+func (n *Network) Unprotected(ctx context.Context) ([]string, error) {
+	links, err := n.ours()
+	if err != nil {
+		return nil, err
+	}
+	chains, err := n.chains()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, l := range links {
+		if l.kind != "zone" {
+			continue
+		}
+		if c, _ := nicChains(l.zone, l.link.Attrs().Name); !slices.Contains(chains, c) && !slices.Contains(out, l.zone) {
+			out = append(out, l.zone)
+		}
+	}
+	slices.Sort(out)
+	return out, ctx.Err()
+}
+
 // Sweep removes whatever belongs to zones that keep does not keep, and what a crash left half made. Call it at the
 // start, when no zone is being attached.
 func (n *Network) Sweep(ctx context.Context, keep func(zone string) bool) error {
