@@ -34,6 +34,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv("MOBULA_TEST_COAL") != "" { // started by TestCrash
+		main()
+	}
 	testscript.Main(m, map[string]func(){"coal": main})
 }
 

@@ -49,7 +49,7 @@ func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(er
 		MemTableSize:                8 << 20,
 		MemTableStopWritesThreshold: 4,
 		L0CompactionThreshold:       2,
-		MaxOpenFiles:                128,
+		MaxOpenFiles:                512,
 		FormatMajorVersion:          pebble.FormatNewest,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 1 },
 		Logger:                      indexLog{log, broken},
@@ -75,8 +75,14 @@ func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(er
 		},
 	}
 	o.Experimental.L0CompactionConcurrency = 1
+	// Nearly every put looks for an id that is not there, so filters decide the speed: small files keep each of them small enough to stay in the cache.
+	o.TargetFileSizes[0] = 2 << 20
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[i].IndexBlockSize = 64 << 10
+		if i > 0 {
+			o.TargetFileSizes[i] = min(2*o.TargetFileSizes[i-1], 8<<20)
+		}
 	}
 	o.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	db, err := pebble.Open(dir, o)

@@ -1,6 +1,7 @@
 package diskfs
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 // OS is the [FS] of a real directory.
 type OS struct {
 	root *os.Root
+	self *os.File // the directory, for Space
 	dir  string
 }
 
@@ -22,14 +24,19 @@ func OpenOS(dir string) (*OS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &OS{root: root, dir: dir}, nil
+	self, err := root.Open(".")
+	if err != nil {
+		root.Close()
+		return nil, err
+	}
+	return &OS{root: root, self: self, dir: dir}, nil
 }
 
 // Dir returns the directory that OpenOS was given.
 func (o *OS) Dir() string { return o.dir }
 
 // Close closes the directory; files that are open stay usable.
-func (o *OS) Close() error { return o.root.Close() }
+func (o *OS) Close() error { return errors.Join(o.self.Close(), o.root.Close()) }
 
 // Create implements [FS].
 func (o *OS) Create(name string) (File, error) {

@@ -44,13 +44,8 @@ func (f *unnamed) Link(name string) error {
 
 // Space implements [FS].
 func (o *OS) Space() (total, free int64, err error) {
-	d, err := o.root.Open(".")
-	if err != nil {
-		return 0, 0, err
-	}
-	defer d.Close()
 	var st unix.Statfs_t
-	if err := unix.Fstatfs(int(d.Fd()), &st); err != nil {
+	if err := unix.Fstatfs(int(o.self.Fd()), &st); err != nil {
 		return 0, 0, os.NewSyscallError("fstatfs", err)
 	}
 	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
