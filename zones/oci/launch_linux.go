@@ -111,6 +111,6 @@ func (d *Driver) serve(m *machine) error {
 	if err != nil {
 		return err
 	}
-	d.watchers.Go(wait)
+	go wait() // it lives as long as the zone does, which may be longer than this driver
 	return nil
 }

@@ -110,6 +110,10 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 	rec.Start, rec.Started = startTime(rec.PID), time.Now()
 	mach, err := d.hold(rec, l.reap)
 	if err != nil {
+		_ = unix.Kill(l.pid, unix.SIGKILL)
+		if l.reap != nil {
+			l.reap()
+		}
 		return nil, err
 	}
 	if err := mach.control(ctx, zinit.Header{Type: zinit.MsgSetConsole}, nil, l.console); err != nil {

@@ -32,11 +32,14 @@ func until(t testing.TB, d zones.Driver, id, script string) string {
 }
 
 func TestOwnInit(t *testing.T) {
-	d := newDriver(t)
+	testenv.NeedRoot(t)
+	dir := runDir(t)
+	d := open(t, dir)
+	t.Cleanup(func() { cleanUp(t, d) })
 	m := machine(t)
 	m.Spec.Brand = zones.BrandLX
 	m.Init = zones.Init{Own: true, Args: []string{"/bin/sh", "-c", "trap 'exit 9' USR1; while :; do sleep 0.02; done"}, StopSignal: zones.SIGUSR1}
-	start(t, d, m)
+	h := start(t, d, m)
 	until(t, d, m.ID, "[ $(cat /proc/1/comm) = sh ]")
 	// Whoever is root inside may kill the server; it is there again when it is needed.
 	for range 2 {
@@ -49,6 +52,16 @@ func TestOwnInit(t *testing.T) {
 		if out, code := sh(t, d, m.ID, "echo on; grep Seccomp: /proc/self/status"); code != 0 || !strings.HasPrefix(out, "on\n") || !strings.Contains(out, "2") {
 			t.Errorf("exec after the server was killed: %d %s", code, out)
 		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t, dir)
+	if err := d.Recover(t.Context(), h); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := sh(t, d, m.ID, "echo on"); code != 0 {
+		t.Errorf("exec after a restart: %s", out)
 	}
 	if err := d.Stop(t.Context(), m.ID, 30*time.Second); err != nil {
 		t.Fatal(err)
