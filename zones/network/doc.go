@@ -27,7 +27,7 @@
 //
 // # Files
 //
-// nic.go and tag.go say what is asked for, name.go how things are called. attach.go, netns.go and link.go make a
+// nic.go and tag.go say what is asked for, name_linux.go how things are called. attach.go, netns.go and link.go make a
 // zone's network, segment.go bridges and VXLAN, gateway.go the way out. nft.go, filter.go, flow.go and policy.go are the
 // rules. counters.go and sweep.go look after what is there.
 //
