@@ -92,7 +92,7 @@ func (d *Driver) config(m *zones.Machine, rootfs string) (*configs.Config, error
 		Hostname:        m.Hostname,
 		Domainname:      m.Domain,
 		Namespaces: configs.Namespaces{{Type: configs.NEWNS}, {Type: configs.NEWUTS}, {Type: configs.NEWIPC},
-			{Type: configs.NEWPID}, {Type: configs.NEWUSER}, {Type: configs.NEWNET, Path: m.NetNS}},
+			{Type: configs.NEWPID}, {Type: configs.NEWUSER}, {Type: configs.NEWCGROUP}, {Type: configs.NEWNET, Path: m.NetNS}},
 		UIDMappings:   ids,
 		GIDMappings:   ids,
 		Capabilities:  &configs.Capabilities{Bounding: caps, Effective: caps, Permitted: caps},
@@ -167,6 +167,9 @@ func (d *Driver) mounts(m *zones.Machine) []*configs.Mount {
 		{Device: "bind", Source: "/sys/devices/system/cpu", Destination: "/sys/devices/system/cpu",
 			Flags: unix.MS_BIND | unix.MS_RDONLY | hardened},
 		{Device: "bind", Source: d.init.dir, Destination: initDir, Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV},
+	}
+	if d.ctl.v2 { // one mount, from which programs learn their limits; version 1 would take a dozen
+		list = append(list, &configs.Mount{Device: "cgroup", Source: "cgroup", Destination: "/sys/fs/cgroup", Flags: hardened | unix.MS_RDONLY})
 	}
 	if s := m.Limits.TmpFS; s > 0 {
 		list = append(list, &configs.Mount{Device: "tmpfs", Source: "tmp", Destination: "/tmp",

@@ -5,7 +5,7 @@
 // this package re-executes itself to set a container up: package initialisation catches that before main, so
 // nothing need be called, but no package that main imports may do slow or visible work in its own initialisation.
 //
-// Each zone has user, pid, mount, network, uts and ipc namespaces and control groups of its own. Its root is a private range
+// Each zone has user, pid, mount, network, uts, ipc and cgroup namespaces and control groups of its own. Its root is a private range
 // of ids that are nobody on the host; files keep their own numbers on disk and are shown through an id-mapped mount. A
 // short list of capabilities, a system-call filter that denies what is not listed, masked and read-only parts of /proc,
 // and a list of eight devices do the rest. Process 1 is a small init of ours (internal/zinit), or the image's own;

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -261,10 +260,24 @@ var probes = map[string]func(args []string) string{
 		return all(list...)
 	},
 	"cgroups": func([]string) string {
-		if entries, _ := filepath.Glob("/sys/fs/cgroup/*"); len(entries) > 0 {
-			return "control groups are visible: " + strings.Join(entries, " ")
+		own, err := os.ReadFile("/proc/self/cgroup")
+		if err != nil {
+			return err.Error()
 		}
-		return ""
+		var list []string
+		if strings.Contains(string(own), "mobula") {
+			list = append(list, "the group's place on the host is told: "+string(own))
+		}
+		for _, name := range []string{"cgroup.procs", "memory.max", "pids.max", "cgroup.kill"} {
+			list = append(list, openForWrite("/sys/fs/cgroup/"+name))
+		}
+		if err := os.Mkdir("/sys/fs/cgroup/mine", 0o755); err == nil {
+			list = append(list, "making a group was allowed")
+		}
+		if procs, err := os.ReadFile("/sys/fs/cgroup/cgroup.procs"); err == nil && !strings.HasPrefix(string(procs), "1\n") {
+			list = append(list, "the groups at /sys/fs/cgroup are not the zone's own")
+		}
+		return all(list...)
 	},
 	"network": func([]string) string {
 		raw := func(family, kind, proto int) error {

@@ -141,7 +141,7 @@ func bundle(c *configs.Config, args []string) *specs.Spec {
 		s.Linux.GIDMappings = append(s.Linux.GIDMappings, id)
 	}
 	kinds := map[configs.NamespaceType]specs.LinuxNamespaceType{configs.NEWNS: specs.MountNamespace, configs.NEWUTS: specs.UTSNamespace,
-		configs.NEWIPC: specs.IPCNamespace, configs.NEWPID: specs.PIDNamespace, configs.NEWUSER: specs.UserNamespace, configs.NEWNET: specs.NetworkNamespace}
+		configs.NEWIPC: specs.IPCNamespace, configs.NEWPID: specs.PIDNamespace, configs.NEWUSER: specs.UserNamespace, configs.NEWCGROUP: specs.CgroupNamespace, configs.NEWNET: specs.NetworkNamespace}
 	for _, ns := range c.Namespaces {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: kinds[ns.Type], Path: ns.Path})
 	}
