@@ -85,9 +85,10 @@ func (n *Namespace) makeDirectory(ctx context.Context, st *State, e *manta.Entry
 	intentKey := headKey(e.Key)
 
 	if n.store.Colocated(string(e.Key.Dir()), string(e.Key)) {
-		batch := append(dirent, putHead, metastore.Delete{Bucket: intentBucket, Key: intentKey})
-		_, err := n.store.Commit(ctx, batch)
-		return lost(err)
+		batch := append(slices.Clone(dirent), putHead, metastore.Delete{Bucket: intentBucket, Key: intentKey})
+		if _, err := n.store.Commit(ctx, batch); !errors.Is(err, metastore.ErrCrossShard) {
+			return lost(err)
+		} // the partitions have just been parted
 	}
 	res, err := n.store.Commit(ctx, metastore.Batch{
 		metastore.Check{Bucket: Bucket, Key: headKey(e.Key), If: metastore.Absent()},
@@ -142,8 +143,9 @@ func (n *Namespace) updateDirectory(ctx context.Context, st *State, e *manta.Ent
 	}
 	putDirent := metastore.Put{Bucket: Bucket, Key: entryKey(e.Key), Value: encodeDirent(e), If: metastore.EtagIs(st.etag)}
 	if n.store.Colocated(string(e.Key.Dir()), string(e.Key)) {
-		_, err := n.store.Commit(ctx, metastore.Batch{putHead, putDirent})
-		return lost(err)
+		if _, err := n.store.Commit(ctx, metastore.Batch{putHead, putDirent}); !errors.Is(err, metastore.ErrCrossShard) {
+			return lost(err)
+		}
 	}
 	if _, err := n.store.Commit(ctx, metastore.Batch{putHead}); err != nil {
 		return lost(err)
@@ -173,9 +175,10 @@ func (n *Namespace) removeDirectory(ctx context.Context, st *State) error {
 		return lost(err)
 	}
 	if n.store.Colocated(string(key.Dir()), string(key)) {
-		batch := append(own, metastore.Delete{Bucket: intentBucket, Key: headKey(key)})
-		_, err := n.store.Commit(ctx, append(batch, dirent...))
-		return outcome(err)
+		batch := append(slices.Clone(own), metastore.Delete{Bucket: intentBucket, Key: headKey(key)})
+		if _, err := n.store.Commit(ctx, append(batch, dirent...)); !errors.Is(err, metastore.ErrCrossShard) {
+			return outcome(err)
+		}
 	}
 	res, err := n.store.Commit(ctx, append(own, metastore.Put{Bucket: intentBucket, Key: headKey(key), Value: intent}))
 	if err != nil {

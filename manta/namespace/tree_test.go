@@ -23,6 +23,7 @@ import (
 	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
 	"github.com/mobulacloud/mobula/storage/metastore/pebble"
+	"github.com/mobulacloud/mobula/storage/metastore/shard"
 )
 
 const owner = "11111111-1111-4111-8111-111111111111"
@@ -101,7 +102,29 @@ var stores = map[string]func(testing.TB) metastore.Store{
 	"one shard":   func(testing.TB) metastore.Store { return metastoretest.NewMemory() },
 	"many shards": func(testing.TB) metastore.Store { return newSharded() },
 	"pebble":      openPebble,
+	"ring":        openRing,
+	"parting":     func(testing.TB) metastore.Store { return parting{newSharded()} },
 }
+
+// openRing opens a ring of three stores.
+func openRing(t testing.TB) metastore.Store {
+	t.Helper()
+	var shards []shard.Shard
+	for _, name := range []string{"1", "2", "3"} {
+		shards = append(shards, shard.Shard{Name: name, Store: metastoretest.NewMemory()})
+	}
+	s, err := shard.Open(context.Background(), shards, shard.Config{VirtualNodes: 64})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// parting is a store that always says that partitions are together and never finds them so: as when one moves at that moment.
+type parting struct{ *sharded }
+
+func (parting) Colocated(...string) bool { return true }
 
 // openPebble opens an embedded store on a file system in memory.
 func openPebble(t testing.TB) metastore.Store {
