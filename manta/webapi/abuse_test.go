@@ -10,12 +10,15 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/mobulacloud/mobula/storage"
+	"github.com/mobulacloud/mobula/storage/metastore"
+	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
 )
 
 // A wire is a connection on which a test speaks HTTP by hand.
@@ -389,4 +392,61 @@ func TestUnreadable(t *testing.T) {
 		}
 		checkCommon(t, a)
 	}
+}
+
+// TestConcurrentRequest: a conditional put whose entry changes while its body comes is refused, and its bytes go.
+func TestConcurrentRequest(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	etag := w.put("/alice/stor/o", "first").Header.Get("Etag")
+	c := w.dial(t)
+	c.head(w, "PUT", "/alice/stor/o", "Expect: 100-continue", "Content-Length: 6", "If-Match: "+etag)
+	if a := c.answer("PUT"); a.StatusCode != 100 {
+		t.Fatalf("%d %s", a.StatusCode, a.body)
+	}
+	w.put("/alice/stor/o", "second")
+	c.send("third!")
+	if a := c.answer("PUT"); a.StatusCode != 409 || a.code() != "ConcurrentRequest" {
+		t.Errorf("%d %s", a.StatusCode, a.body)
+	}
+	if a := w.get("/alice/stor/o"); a.body != "second" {
+		t.Errorf("object is %q", a.body)
+	}
+	if n := w.objects(); n != 4 { // the first, which waits for its grace period, and the second
+		t.Errorf("%d copies", n)
+	}
+}
+
+func TestRequestExpired(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	old := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
+	w.want(400, "RequestExpired", call{method: "GET", path: "/alice/public", header: []string{"Date: " + old}})
+	w.want(400, "InvalidHeader", call{method: "GET", path: "/alice/public", header: []string{"Date: yesterday"}})
+}
+
+// failing is a store of records that cannot be reached while fail is set.
+type failing struct {
+	metastore.Store
+	fail atomic.Bool
+}
+
+func (f *failing) Get(ctx context.Context, bucket string, key metastore.Key) (metastore.Record, error) {
+	if f.fail.Load() {
+		return metastore.Record{}, metastore.ErrUnavailable
+	}
+	return f.Store.Get(ctx, bucket, key)
+}
+
+func TestRecordsUnavailable(t *testing.T) {
+	store := &failing{Store: metastoretest.NewMemory()}
+	w := newWorld(t, worldOptions{store: store})
+	store.fail.Store(true)
+	for _, method := range []string{"GET", "DELETE"} {
+		a := w.want(503, "ServiceUnavailable", call{as: "alice", method: method, path: "/alice/stor/o"})
+		if a.Header.Get("Retry-After") == "" {
+			t.Errorf("no Retry-After: %v", a.Header)
+		}
+	}
+	w.want(503, "ServiceUnavailable", call{as: "alice", method: "PUT", path: "/alice/stor/o", body: "x"})
+	store.fail.Store(false)
+	w.put("/alice/stor/o", "x")
 }
