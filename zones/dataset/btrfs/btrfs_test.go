@@ -4,6 +4,7 @@ package btrfs
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,7 +45,7 @@ func suite(t *testing.T, full bool) {
 	base, cfg := loopPool(t, func(c *Config) { c.fullQuota = full })
 	t.Cleanup(func() { base.Unmount() })
 	n := 0
-	datasettest.TestPool(t, func(t *testing.T) func() (dataset.Pool, error) {
+	place := func(t *testing.T) func() (dataset.Pool, error) {
 		n++
 		dir := filepath.Join(cfg.Dir, "pools", string(rune('a'+n)))
 		if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -56,6 +57,14 @@ func suite(t *testing.T, full bool) {
 			}
 		})
 		return func() (dataset.Pool, error) { return Open(t.Context(), Config{Dir: dir, fullQuota: full}) }
+	}
+	datasettest.TestPool(t, place)
+	t.Run("history", func(t *testing.T) {
+		steps := 150
+		if testenv.Long() {
+			steps = 5000
+		}
+		datasettest.TestHistory(t, rand.Uint64(), steps, place)
 	})
 }
 

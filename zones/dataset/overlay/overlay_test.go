@@ -4,6 +4,7 @@ package overlay
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,9 +18,17 @@ import (
 
 func TestPool(t *testing.T) {
 	testenv.NeedRoot(t)
-	datasettest.TestPool(t, func(t *testing.T) func() (dataset.Pool, error) {
+	place := func(t *testing.T) func() (dataset.Pool, error) {
 		dir := t.TempDir()
 		return func() (dataset.Pool, error) { return Open(t.Context(), Config{Dir: dir}) }
+	}
+	datasettest.TestPool(t, place)
+	t.Run("history", func(t *testing.T) {
+		steps := 300
+		if testenv.Long() {
+			steps = 5000
+		}
+		datasettest.TestHistory(t, rand.Uint64(), steps, place)
 	})
 }
 
