@@ -32,7 +32,11 @@ type index struct {
 // retryPause slows down pebble's endless repetition of background work that fails; it is spent while pebble's lock is held, which readers do not need.
 const retryPause = 50 * time.Millisecond
 
-const indexDirName = "index"
+const (
+	indexDirName = "index"
+	memTableSize = 8 << 20 // changes in memory
+	memTables    = 3       // at most; pebble takes them out of its cache
+)
 
 // openIndex opens the index; broken is called, possibly on another goroutine, when it can no longer be written.
 func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(error)) (*index, error) {
@@ -41,13 +45,13 @@ func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(er
 	if real, ok := disk.(*diskfs.OS); ok {
 		fs, dir = vfs.Default, filepath.Join(real.Dir(), indexDirName)
 	}
-	x := &index{cache: pebble.NewCache(cacheSize), failed: make(chan struct{})}
+	x := &index{cache: pebble.NewCache(cacheSize + memTables*memTableSize), failed: make(chan struct{})}
 	o := &pebble.Options{
 		FS:                          fs,
 		Cache:                       x.cache,
 		DisableWAL:                  true,
-		MemTableSize:                8 << 20,
-		MemTableStopWritesThreshold: 4,
+		MemTableSize:                memTableSize,
+		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       2,
 		MaxOpenFiles:                512,
 		FormatMajorVersion:          pebble.FormatNewest,
