@@ -105,6 +105,18 @@ func (d *Driver) resources(l zones.Limits) *cgroups.Resources {
 	return r
 }
 
+// keepable reports a limit that was asked for and that this host cannot keep. The default weight is no request, and without swap
+// accounting Capabilities().Missing tells, as every machine has a swap limit.
+func (d *Driver) keepable(l zones.Limits) error {
+	switch {
+	case l.Swap > 0 && l.Memory == 0:
+		return fmt.Errorf("%w: a swap limit needs a memory limit", zones.ErrInvalid)
+	case !d.ctl.ioWeight && l.IOPriority != 0 && l.IOPriority != 100:
+		return fmt.Errorf("%w: zfs_io_priority %d: the kernel has no I/O weights", zones.ErrNotSupported, l.IOPriority)
+	}
+	return nil
+}
+
 // Update implements zones.Driver.
 func (d *Driver) Update(ctx context.Context, id string, l zones.Limits) error {
 	m, err := d.running("update", id)
@@ -112,6 +124,9 @@ func (d *Driver) Update(ctx context.Context, id string, l zones.Limits) error {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
+		return zones.OpError("update", id, err)
+	}
+	if err := d.keepable(l); err != nil {
 		return zones.OpError("update", id, err)
 	}
 	m.mu.Lock()

@@ -17,6 +17,9 @@ func (d *Driver) Reset(ctx context.Context, m zones.Machine) (zones.Handle, erro
 	if err := m.Check(); err != nil {
 		return fail(err)
 	}
+	if err := d.keepable(m.Limits); err != nil {
+		return fail(err)
+	}
 	if _, err := d.find("reset", m.ID); err != nil {
 		return zones.Handle{}, err
 	}

@@ -32,8 +32,9 @@ func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, erro
 		return fail(fmt.Errorf("%w: brand %s", zones.ErrNotSupported, m.Spec.Brand))
 	case m.Root.Path == "":
 		return fail(fmt.Errorf("%w: no root", zones.ErrInvalid))
-	case m.Limits.Swap > 0 && m.Limits.Memory == 0:
-		return fail(fmt.Errorf("%w: a swap limit needs a memory limit", zones.ErrInvalid))
+	}
+	if err := d.keepable(m.Limits); err != nil {
+		return fail(err)
 	}
 	if err := ctx.Err(); err != nil {
 		return fail(err)

@@ -190,6 +190,12 @@ func TestLimitsLive(t *testing.T) {
 		unlimited = [][3]string{{"", "cpu.max", "max 100000"}, {"", "memory.max", "max"}, {"", "memory.swap.max", "max"}, {"", "pids.max", "max"}}
 	}
 	l := zones.Limits{CPUCap: 150, CPUShares: 50, Memory: 300 << 20, Swap: 310 << 20, LWPs: 77, IOPriority: 300, LockedMemory: 64 << 10}
+	if !d.Capabilities().Enforces("io_priority") {
+		if err := d.Update(t.Context(), m.ID, l); !errors.Is(err, zones.ErrNotSupported) {
+			t.Errorf("a weight that cannot be kept = %v, want ErrNotSupported", err)
+		}
+		l.IOPriority = 100
+	}
 	if err := d.Update(t.Context(), m.ID, l); err != nil {
 		t.Fatal(err)
 	}
@@ -338,6 +344,27 @@ func BenchmarkGive(b *testing.B) {
 		}
 		if err := d.Take(b.Context(), m.ID, "/tmp/object"); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// TestFloodedConsole has a program print more than anybody reads while others fail to start; the zone must go on answering.
+func TestFloodedConsole(t *testing.T) {
+	d := newDriver(t)
+	m := machine(t)
+	m.Init.Services = []zones.Service{{Name: "flood", Args: []string{"sh", "-c", "exec cat /dev/zero"}}}
+	for range 20 {
+		m.Init.Services = append(m.Init.Services, zones.Service{Name: "broken", Args: []string{"/no/such/program"}, Restart: true})
+	}
+	start(t, d, m)
+	con, err := d.Console(t.Context(), m.ID) // and does not read
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer con.Close()
+	for range 20 {
+		if out, code := sh(t, d, m.ID, "sleep 0.05; echo on"); code != 0 || out != "on\n" {
+			t.Fatalf("%d %s", code, out)
 		}
 	}
 }

@@ -230,11 +230,7 @@ static void console_out(void)
 		console = -1;
 		return;
 	}
-	for (ssize_t i = 0; i < n; i++)
-		ring[ring_end++ % RING] = data[i];
-	for (int i = 0; i < MAX_CONNS; i++)
-		if (conns[i].kind == CONSOLE && send(conns[i].fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN)
-			drop(&conns[i]); // a slow watcher misses some, a dead one goes
+	console_put(data, n);
 }
 
 static void console_in(struct conn *c)

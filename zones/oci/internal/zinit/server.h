@@ -49,6 +49,17 @@ static void drop(struct conn *c)
 	c->fd = c->report = c->master = -1;
 }
 
+// console_put keeps what the console shows and passes it on to those who watch. What this process itself has to say goes here too, and not
+// through the terminal: nobody but it would make room there.
+static void console_put(const char *data, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		ring[ring_end++ % RING] = data[i];
+	for (int i = 0; i < MAX_CONNS; i++)
+		if (conns[i].kind == CONSOLE && send(conns[i].fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno != EAGAIN)
+			drop(&conns[i]); // a slow watcher misses some, a dead one goes
+}
+
 // session_of reads the session of a process from /proc, -1 if it is gone.
 static pid_t session_of(const char *pid)
 {

@@ -7,7 +7,9 @@
 
 static void say(const char *what, const char *name)
 {
-	dprintf(2, "init: %s: %s: %s\n", name, what, strerror(errno));
+	char line[512];
+	int n = snprintf(line, sizeof line, "init: %.100s: %.200s: %s\r\n", name, what, strerror(errno));
+	console_put(line, n < (int)sizeof line ? n : (int)sizeof line - 1);
 }
 
 // start_service returns 0, or the errno of what kept it from running.
