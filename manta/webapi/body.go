@@ -69,23 +69,12 @@ func (b *body) waiting() bool {
 	return !b.begun && b.r.header("Expect") != ""
 }
 
-// drain reads what is left of a refused body, within limits, so that a client that only reads after it has sent gets the answer. It
-// reports whether the connection can serve another request.
-func (b *body) drain(limit int64) bool {
-	if b.err != nil {
-		return false
+// drain reads what is left of a refused body, up to a limit, so that a client that only reads after it has sent gets the answer. What is beyond the limit
+// ends with the connection.
+func (b *body) drain(limit int64) {
+	if !b.done && b.r.ContentLength != 0 {
+		io.CopyN(io.Discard, b, limit)
 	}
-	if b.done || b.r.ContentLength == 0 {
-		return true
-	}
-	if b.waiting() {
-		return false
-	}
-	if b.r.ContentLength > 0 && b.r.ContentLength-b.got > limit {
-		return false
-	}
-	n, err := io.CopyN(io.Discard, b, limit)
-	return err == io.EOF && n <= limit
 }
 
 // all reads a body of at most limit bytes, for handlers that parse it.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/mobulacloud/mobula/manta"
 	"github.com/mobulacloud/mobula/manta/namespace"
@@ -171,7 +172,7 @@ func (r *Request) listOptions() (o namespace.ListOptions, err error) {
 		return o, nil
 	}
 	if !o.ByMtime {
-		if len(marker) > manta.MaxPath || strings.ContainsRune(marker, 0) {
+		if len(marker) > manta.MaxPath || strings.ContainsRune(marker, 0) || !utf8.ValidString(marker) {
 			return o, invalidMarker(marker)
 		}
 		o.Marker = marker

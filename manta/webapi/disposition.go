@@ -19,6 +19,9 @@ func canonicalDisposition(v string) (string, error) {
 	}
 	names := make([]string, 0, len(params))
 	for name := range params {
+		if name == "" {
+			return "", errors.New("parameter without a name")
+		}
 		names = append(names, name)
 	}
 	slices.Sort(names)

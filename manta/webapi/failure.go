@@ -130,6 +130,11 @@ func (r *Request) fail(err error) *manta.Error {
 		// Otherwise net/http would stop reading the body when the head is written.
 		r.ctl.EnableFullDuplex()
 	}
+	drain := refused && !r.body.waiting() && r.body.err == nil
+	if drain && r.ContentLength-r.body.got > r.s.cfg.MaxDrain {
+		drain = false // net/http closes its side, and waits a moment for the client to read that
+		r.set("Connection", "close")
+	}
 	if e.Status == http.StatusRequestTimeout || r.body.err != nil {
 		r.set("Connection", "close")
 	}
@@ -146,11 +151,9 @@ func (r *Request) fail(err error) *manta.Error {
 		}
 		r.blob(e.Status, "application/json", b)
 	}
-	if refused && !r.body.waiting() && r.body.err == nil {
+	if drain {
 		r.ctl.Flush()
-		if !r.body.drain(r.s.cfg.MaxDrain) {
-			r.breakOff = true
-		}
+		r.body.drain(r.s.cfg.MaxDrain)
 	}
 	return e
 }

@@ -1,6 +1,7 @@
 package webapi
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,7 +10,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/mobulacloud/mobula/internal/httpsig"
 	"github.com/mobulacloud/mobula/manta"
 )
 
@@ -151,6 +154,44 @@ func FuzzUploadJSON(f *testing.F) {
 			if rec.Code >= 500 && rec.Code != 507 {
 				t.Errorf("%s %s: %d %s", path, body, rec.Code, rec.Body)
 			}
+		}
+	})
+}
+
+// FuzzRequest: whatever a caller with rights asks, the answer is no fault of ours.
+func FuzzRequest(f *testing.F) {
+	for _, s := range []string{
+		"GET /alice/stor/a HTTP/1.1\r\nRange: bytes=0-\r\nIf-Match: x\r\n\r\n",
+		"PUT /alice/stor/new HTTP/1.1\r\nContent-Length: 1\r\nContent-MD5: x\r\nDurability-Level: 2\r\nRole-Tag: x\r\n\r\nx",
+		"PUT /alice/stor/d HTTP/1.1\r\nContent-Type: application/json; type=directory\r\nm-a: b\r\n\r\n",
+		"PUT /alice/stor/l HTTP/1.1\r\nContent-Type: application/json; type=link\r\nLocation: /alice/stor/a\r\n\r\n",
+		"PUT /alice/stor/a?metadata=true HTTP/1.1\r\nContent-Type: x\r\nContent-Disposition: y\r\n\r\n",
+		"OPTIONS /alice/public HTTP/1.1\r\nOrigin: x\r\nAccess-Control-Request-Method: GET\r\n\r\n",
+		"DELETE /alice/stor/%61 HTTP/1.1\r\n\r\n",
+		"HEAD /alice?marker=x HTTP/1.1\r\n\r\n",
+		"PUT /alice/stor/c HTTP/1.1\r\nTransfer-Encoding: chunked\r\nMax-Content-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+		"POST /alice/uploads/abc/abc0bfe3-719c-43e3-839a-4a5df4be8023/commit HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}",
+	} {
+		f.Add([]byte(s))
+	}
+	w := newWorld(f, worldOptions{config: func(c *Config) { c.Copies = 1; c.MaxObjectSize = 1 << 20 }, maxEntries: 1000})
+	w.put("/alice/stor/a", "0123456789")
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(text)))
+		if err != nil {
+			return
+		}
+		w.t = t
+		r.Header.Del("Date")
+		r.Header.Del("X-Date")
+		signer := w.signers["alice"]
+		if httpsig.SignRequest(t.Context(), signer, "/alice/keys/"+signer.PublicKey().MD5(), r, time.Now()) != nil {
+			return
+		}
+		rec := httptest.NewRecorder()
+		w.ServeHTTP(rec, r)
+		if rec.Code >= 500 && rec.Code != 501 && rec.Code != 507 {
+			t.Errorf("%d %s", rec.Code, rec.Body)
 		}
 	})
 }

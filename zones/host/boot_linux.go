@@ -107,10 +107,6 @@ func (z *zone) boot(ctx context.Context, b zones.Boot) error {
 		if err := z.begin(op{Verb: "start"}); err != nil {
 			return err
 		}
-		if err := z.up(ctx, b); err != nil {
-			return errors.Join(err, z.done())
-		}
-		return z.done()
 	}
 	return z.up(ctx, b)
 }
@@ -120,12 +116,20 @@ func (z *zone) bootAgain(ctx context.Context) error {
 	if !z.Op.Running {
 		return z.done()
 	}
-	err := z.up(ctx, zones.Boot{})
-	return errors.Join(err, z.done())
+	return z.up(ctx, zones.Boot{})
 }
 
-// up brings the machine up within a verb. The handle is stored before anybody hears of it.
+// up brings the machine up as the last step of a verb. The handle is stored before anybody hears of it, in one write with the verb's
+// end. If it fails the verb ends with a zone that is stopped; a new zone's creator goes on to erase it.
 func (z *zone) up(ctx context.Context, b zones.Boot) error {
+	err := z.bringUp(ctx, b)
+	if err != nil && z.Op != nil && z.Op.Verb != "create" {
+		err = errors.Join(err, z.done())
+	}
+	return err
+}
+
+func (z *zone) bringUp(ctx context.Context, b zones.Boot) error {
 	d, err := z.driver(z.Spec.Brand)
 	if err != nil {
 		return err
@@ -142,11 +146,12 @@ func (z *zone) up(ctx context.Context, b zones.Boot) error {
 		var handle zones.Handle
 		if handle, err = d.Start(ctx, m); err == nil {
 			z.step(z.Op.Verb + ": machine started")
+			under := z.Op
 			z.Handle, z.Booted, z.Exit = &handle, time.Now().UTC(), nil
-			if err = z.Host.save(&z.record); err == nil {
+			if err = z.done(); err == nil {
 				return nil
 			}
-			z.Handle = nil
+			z.Handle, z.Op = nil, under
 		}
 	}
 	clean, cancel := cleanUp(ctx)

@@ -37,11 +37,12 @@ func (h *Host) Create(ctx context.Context, spec *zones.Spec) (*zones.Zone, error
 	}
 	defer z.unlock()
 	z.Image, z.Container = img.Manifest.UUID, img.Container
-	if err = z.build(ctx, img); err == nil && s.AutobootOn() {
-		err = z.up(ctx, zones.Boot{})
-	}
-	if err == nil {
-		err = z.done()
+	if err = z.build(ctx, img); err == nil {
+		if s.AutobootOn() {
+			err = z.up(ctx, zones.Boot{})
+		} else {
+			err = z.done()
+		}
 	}
 	if err != nil {
 		clean, cancel := cleanUp(ctx)
@@ -350,6 +351,7 @@ func (z *zone) erase(ctx context.Context) error {
 	if err := os.Remove(z.recordPath(z.id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	os.Remove(tempPath(z.recordPath(z.id)))
 	z.dropUserNS(z.IDs)
 	return syncDir(z.cfg.Dir + "/zones")
 }

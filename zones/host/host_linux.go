@@ -117,6 +117,11 @@ func (h *Host) configure() error {
 	if err := os.MkdirAll(c.RunDir, 0o711); err != nil {
 		return err
 	}
+	unlock, err := h.lock(context.Background(), "host", true)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	f, err := h.loadHostFile()
 	if err != nil {
 		return err

@@ -142,6 +142,7 @@ func (h *Host) acquireWith(ctx context.Context, id string, wait bool) (*zone, er
 		return nil, err
 	}
 	z := &zone{Host: h, id: id, unlock: unlock}
+	os.Remove(tempPath(h.recordPath(id)))
 	if z.record, err = h.load(id); err != nil {
 		if errors.Is(err, zones.ErrNotExist) {
 			z.forgetLock()

@@ -103,23 +103,29 @@ func (h *Host) uuids() ([]string, error) {
 	return out, nil
 }
 
-// writeFile replaces a file so that after a crash it is the old or the new one.
+// tempPath is where a file is written before it is renamed into its place. There is one such name for a file, which whoever holds its lock
+// uses, so a dead process leaves nothing that the next one does not write over or remove.
+func tempPath(path string) string {
+	return filepath.Join(filepath.Dir(path), ".new-"+filepath.Base(path))
+}
+
+// writeFile replaces a file so that after a crash it is the old or the new one. The caller holds its lock.
 func writeFile(path string, b []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*")
+	tmp := tempPath(path)
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(append(b, '\n'))
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), path)
+		err = os.Rename(tmp, path)
 	}
 	if err != nil {
-		os.Remove(f.Name())
+		os.Remove(tmp)
 		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
 	}
-	return syncDir(dir)
+	return syncDir(filepath.Dir(path))
 }
 
 func syncDir(dir string) error {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/dataset"
@@ -15,15 +14,6 @@ import (
 
 // repairAll settles every zone that no living process is busy with, then removes what belongs to no zone.
 func (h *Host) repairAll(ctx context.Context) error {
-	for _, pattern := range []string{"zones/.new-*", ".new-*"} {
-		stray, _ := filepath.Glob(filepath.Join(h.cfg.Dir, pattern))
-		for _, s := range stray {
-			// Another process may be writing one right now; what is a minute old is nobody's.
-			if fi, err := os.Lstat(s); err == nil && time.Since(fi.ModTime()) > time.Minute {
-				os.Remove(s)
-			}
-		}
-	}
 	ids, err := h.uuids()
 	if err != nil {
 		return err
@@ -67,13 +57,13 @@ func (h *Host) sweep(ctx context.Context) error {
 			seen[id] = true
 		}
 	}
-	for _, dir := range []string{filepath.Join(h.cfg.Dir, "locks"), h.cfg.RunDir} {
+	for _, dir := range []string{filepath.Join(h.cfg.Dir, "locks"), filepath.Join(h.cfg.Dir, "zones"), h.cfg.RunDir} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		for _, e := range entries {
-			note(e.Name())
+			note(strings.TrimSuffix(strings.TrimPrefix(e.Name(), ".new-"), ".json"))
 		}
 	}
 	all, err := h.cfg.Pool.List(ctx)
@@ -132,6 +122,7 @@ func (h *Host) sweepOne(ctx context.Context, id string) error {
 			errs = append(errs, err)
 		}
 	}
+	os.Remove(tempPath(h.recordPath(id)))
 	z.forgetLock()
 	return errors.Join(errs...)
 }

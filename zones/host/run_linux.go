@@ -168,5 +168,10 @@ func (h *Host) Autoboot(ctx context.Context) (int, error) {
 		}
 	}
 	f.Boot = bootID()
+	unlockFile, err := h.lock(ctx, "host", true)
+	if err != nil {
+		return n, errors.Join(append(errs, err)...)
+	}
+	defer unlockFile()
 	return n, errors.Join(append(errs, h.saveHostFile(f))...)
 }

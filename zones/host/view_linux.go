@@ -124,6 +124,8 @@ func (h *Host) viewMachine(ctx context.Context, r *record, z *zones.Zone) {
 		z.State = zones.StateUnknown
 	case st.Phase == zones.PhaseRunning:
 		z.State, z.ZoneState, z.PID, z.BootTimestamp = zones.StateRunning, zones.StateRunning, st.PID, r.Booted
+	case r.Exit != nil: // it is being taken down
+		z.ExitStatus, z.ExitTimestamp = new(r.Exit.Code), r.Exit.Time
 	case !st.Exit.Unknown: // else somebody is just finding out
 		z.ExitStatus, z.ExitTimestamp = new(st.Exit.Code), st.Exit.Time
 	}

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
 )
@@ -126,9 +128,11 @@ func TestVLANsAreApart(t *testing.T) {
 
 func TestUplinkVLAN(t *testing.T) {
 	n := newHost(t)
-	if err := n.h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "far"}); err != nil {
+	_, far := newNS(t)
+	if err := n.h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "eth0", PeerNamespace: netlink.NsFd(far.Fd())}); err != nil {
 		t.Fatal(err)
 	}
+	address(t, far, "eth0", "10.1.0.98/24", "")
 	putTag(t, n, Tag{Name: "test", Uplink: "eth0"})
 	tagged := nicOf(macA, "10.1.0.10/24")
 	tagged.VLANID = 5
@@ -136,6 +140,37 @@ func TestUplinkVLAN(t *testing.T) {
 	if n.Capabilities().VLAN {
 		if err != nil {
 			t.Fatal(err)
+		}
+		// Beyond the uplink is a trunk, on which the zone is reached on its VLAN and nowhere else.
+		h, err := netlink.NewHandleAt(netns.NsHandle(far.Fd()), unix.NETLINK_ROUTE)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		parent, err := h.LinkByName("eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fromFar := func(f func() error) {
+			if err := inNS(far, f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if reachFrom(t, n, zoneA, netip.MustParseAddr("10.1.0.10"), mustNot, fromFar) {
+			t.Error("a zone on VLAN 5 is reached without a tag")
+		}
+		addrs, err := h.AddrList(parent, netlink.FAMILY_V4)
+		if err != nil || len(addrs) != 1 {
+			t.Fatal(addrs, err)
+		}
+		if err := errors.Join(h.AddrDel(parent, &addrs[0]), h.LinkAdd(&netlink.Vlan{
+			LinkAttrs: netlink.LinkAttrs{Name: "eth0.5", ParentIndex: parent.Attrs().Index}, VlanId: 5, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q,
+		})); err != nil {
+			t.Fatal(err)
+		}
+		address(t, far, "eth0.5", "10.1.0.98/24", "")
+		if !reachFrom(t, n, zoneA, netip.MustParseAddr("10.1.0.10"), must, fromFar) {
+			t.Error("a zone on VLAN 5 is not reached with the tag")
 		}
 	} else if !errors.Is(err, zones.ErrNotSupported) || len(n.Capabilities().Missing) == 0 {
 		t.Errorf("without 802.1Q: %v, missing %q", err, n.Capabilities().Missing)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
 )
@@ -227,7 +228,7 @@ func TestGateway(t *testing.T) {
 // address sets up one end of a cable, with a default route if asked.
 func address(t *testing.T, ns *os.File, iface, addr, gateway string) {
 	t.Helper()
-	h, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()))
+	h, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -258,7 +258,7 @@ func outside(t testing.TB, n *Network, tag string) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()))
+	h, err := netlink.NewHandleAt(netns.NsHandle(ns.Fd()), unix.NETLINK_ROUTE)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
 )
@@ -104,7 +105,7 @@ func Open(ctx context.Context, cfg Config) (*Network, error) {
 	if n.host, err = os.Open(path); err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
 	}
-	if n.h, err = netlink.NewHandleAt(netns.NsHandle(n.host.Fd())); err != nil {
+	if n.h, err = netlink.NewHandleAt(netns.NsHandle(n.host.Fd()), unix.NETLINK_ROUTE); err != nil {
 		n.host.Close()
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}

@@ -205,6 +205,10 @@ func (n *Network) makeSegment(t *Tag, vlan int, name string) (netlink.Link, erro
 	case t.Uplink != "":
 		port, err = n.h.LinkByName(t.Uplink)
 		if err == nil && vlan != 0 {
+			// A VLAN cannot be up on an interface that is down.
+			if err := n.h.LinkSetUp(port); err != nil {
+				return fail("bring up "+t.Uplink, err)
+			}
 			port, err = n.ensureLink(&netlink.Vlan{
 				LinkAttrs: netlink.LinkAttrs{Name: n.segmentName(vlanPrefix, t.Name, vlan), ParentIndex: port.Attrs().Index, MTU: t.MTU},
 				VlanId:    vlan, VlanProtocol: netlink.VLAN_PROTOCOL_8021Q,

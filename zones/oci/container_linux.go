@@ -18,18 +18,6 @@ import (
 	"github.com/mobulacloud/mobula/zones"
 )
 
-// kept are the capabilities of a zone's root over what is the zone's own; the user namespace makes them mean nothing elsewhere.
-var kept = []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID",
-	"CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_SYS_BOOT", "CAP_SETFCAP", "CAP_AUDIT_WRITE"}
-
-// keptMask is kept as bits by number.
-const keptMask = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID | 1<<unix.CAP_KILL |
-	1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETPCAP | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_NET_RAW |
-	1<<unix.CAP_SYS_CHROOT | 1<<unix.CAP_SYS_BOOT | 1<<unix.CAP_SETFCAP | 1<<unix.CAP_AUDIT_WRITE
-
-// whileStarting is what the in-zone init has on top until it has installed the filter, which is the first thing it does.
-const whileStarting = "CAP_SYS_ADMIN"
-
 // masked are parts of /proc that are empty inside, as they tell of the host to everybody. What only the host's root may open (kcore,
 // kmsg, sysrq-trigger, kpage*, timer_list) needs no mask: a zone's root is not that.
 var masked = []string{"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kallsyms", "/proc/keys", "/proc/latency_stats",
@@ -84,7 +72,11 @@ const initDir = "/dev/.mobula"
 // config turns a machine into libcontainer's terms. rootfs is the root as prepared.
 func (d *Driver) config(m *zones.Machine, rootfs string) (*configs.Config, error) {
 	ids := []configs.IDMap{{ContainerID: 0, HostID: int64(m.IDs.First), Size: int64(m.IDs.Size)}}
-	caps := append([]string{whileStarting}, kept...)
+	priv, err := capabilitiesOf(m.Spec.LimitPriv)
+	if err != nil {
+		return nil, err
+	}
+	caps := capabilityNames(priv | whileStarting)
 	c := &configs.Config{
 		Rootfs:          rootfs,
 		Readonlyfs:      m.Root.ReadOnly,

@@ -135,6 +135,23 @@ func TestIsolation(t *testing.T) {
 	})
 }
 
+// TestLimitPriv has a zone do what its privileges leave out.
+func TestLimitPriv(t *testing.T) {
+	d := newDriver(t)
+	m := machine(t)
+	m.Spec.LimitPriv = "default,!file_chown,!proc_setid"
+	start(t, d, m)
+	if out, code := sh(t, d, m.ID, "touch /tmp/x && ! chown 1000 /tmp/x && chroot / true && ! chroot --userspec=1000 / true"); code != 0 {
+		t.Errorf("%d %s", code, out)
+	}
+	m2 := machine(t)
+	m2.Spec.LimitPriv = "default,!proc_exec"
+	if _, err := d.Start(t.Context(), m2); !errors.Is(err, zones.ErrNotSupported) {
+		t.Errorf("Start = %v, want ErrNotSupported", err)
+	}
+	noTrace(t, m2)
+}
+
 // TestPreparedNetwork has a zone use, and try to change, a network namespace that its host made.
 func TestPreparedNetwork(t *testing.T) {
 	d := newDriver(t)

@@ -97,7 +97,7 @@ func (d *Driver) serve(m *machine) error {
 		return err
 	}
 	defer listener.Close()
-	told, err := tellServer(m.rec.NoNewPrivileges)
+	told, err := tellServer(m.rec.Capabilities, m.rec.NoNewPrivileges)
 	if err != nil {
 		return err
 	}

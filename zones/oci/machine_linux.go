@@ -40,7 +40,8 @@ type record struct {
 	StopSignal zones.Signal      `json:"stop_signal,omitempty"`
 	Started    time.Time         `json:"started"`
 
-	NoNewPrivileges bool `json:"no_new_privileges,omitempty"`
+	NoNewPrivileges bool   `json:"no_new_privileges,omitempty"`
+	Capabilities    uint64 `json:"capabilities"`
 	// Init is the key of the init files it runs on.
 	Init string `json:"init,omitempty"`
 }

@@ -66,6 +66,10 @@ func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, erro
 func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) {
 	rec := record{ID: m.ID, RunDir: m.RunDir, Boot: bootID(), IDs: m.IDs, Limits: m.Limits, Own: m.Init.Own, StopSignal: m.Init.StopSignal,
 		NoNewPrivileges: m.NoNewPrivileges, Init: d.init.key}
+	var err error
+	if rec.Capabilities, err = capabilitiesOf(m.Spec.LimitPriv); err != nil {
+		return nil, err
+	}
 	if err := d.save(rec); err != nil {
 		return nil, err
 	}
@@ -199,7 +203,11 @@ func tell(m *zones.Machine) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := zinit.Config{Capabilities: keptMask, Filter: prog, StopSignal: m.Init.StopSignal.Number()}
+	caps, err := capabilitiesOf(m.Spec.LimitPriv)
+	if err != nil {
+		return nil, err
+	}
+	c := zinit.Config{Capabilities: caps, Filter: prog, StopSignal: m.Init.StopSignal.Number()}
 	if c.StopSignal == 0 {
 		c.StopSignal = zones.SIGTERM.Number()
 	}
@@ -232,12 +240,12 @@ func tell(m *zones.Machine) (*os.File, error) {
 }
 
 // tellServer is tell for a server beside a zone's own process 1.
-func tellServer(noNewPrivileges bool) (*os.File, error) {
+func tellServer(caps uint64, noNewPrivileges bool) (*os.File, error) {
 	prog, err := filter()
 	if err != nil {
 		return nil, err
 	}
-	c := zinit.Config{Capabilities: keptMask, Filter: prog}
+	c := zinit.Config{Capabilities: caps, Filter: prog}
 	if noNewPrivileges {
 		c.Flags |= zinit.ConfigNoNewPrivs
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/mobulacloud/mobula/storage/metastore"
+	"github.com/mobulacloud/mobula/storage/metastore/internal/lintest"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
 )
 
@@ -17,4 +18,13 @@ func TestStore(t *testing.T) {
 		}
 		return s
 	})
+}
+
+func TestLinearizable(t *testing.T) {
+	s, err := Open(t.TempDir(), Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	lintest.Check(t, s)
 }

@@ -174,7 +174,8 @@ func (s *Store) Position(ctx context.Context) (metastore.Position, error) {
 	return s.position(place{from: at, to: at}), err
 }
 
-// Watch implements metastore.Store. It shows changes once they are committed, from whatever process.
+// Watch implements metastore.Store. It shows changes once they are committed, from whatever process. When it loses the database it
+// ends with metastore.ErrUnavailable: watch again from the last position.
 func (s *Store) Watch(ctx context.Context, after metastore.Position, names ...string) iter.Seq2[metastore.Change, error] {
 	return func(yield func(metastore.Change, error) bool) {
 		if err := s.run(ctx, after, names, yield); err != nil {

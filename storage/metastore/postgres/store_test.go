@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync/atomic"
 	"testing"
 
@@ -29,6 +30,8 @@ func seeds(n int) []uint64 {
 	return list
 }
 
+func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
+
 var schemas atomic.Int64
 
 // fresh opens an empty store: a schema of its own on the server.
@@ -44,13 +47,13 @@ func fresh(t testing.TB, server *pgtest.Server, c Config) *Store {
 }
 
 func TestStore(t *testing.T) {
-	server := pgtest.Start(t, pgtest.Config{})
+	server := pgtest.Shared(t)
 	metastoretest.TestStore(t, func(t *testing.T) metastore.Store { return fresh(t, server, Config{}) })
 }
 
 // TestHistory moves from one connection pool to another now and then, as two head nodes would take turns.
 func TestHistory(t *testing.T) {
-	server := pgtest.Start(t, pgtest.Config{})
+	server := pgtest.Shared(t)
 	for _, seed := range seeds(2) {
 		one := fresh(t, server, Config{})
 		two, err := Open(t.Context(), server.URL(), one.config)

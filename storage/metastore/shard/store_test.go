@@ -1,15 +1,21 @@
 package shard
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/mobulacloud/mobula/internal/testenv"
 	"github.com/mobulacloud/mobula/storage/metastore"
+	"github.com/mobulacloud/mobula/storage/metastore/internal/lintest"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
+	"github.com/mobulacloud/mobula/storage/metastore/postgres"
+	"github.com/mobulacloud/mobula/storage/metastore/postgres/pgtest"
 )
 
 var seed = flag.Uint64("seed", 0, "seed of the random histories; 0 picks one")
@@ -81,3 +87,60 @@ func TestHistory(t *testing.T) {
 		}})
 	}
 }
+
+// TestLinearizable has virtual nodes move while clients compare and swap through two processes' rings.
+func TestLinearizable(t *testing.T) {
+	shards := memories(2)
+	one, two := open(t, shards, quick), open(t, shards, quick)
+	ctx, stop := context.WithCancel(t.Context())
+	var mover sync.WaitGroup
+	mover.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			if err := one.Move(t.Context(), shards[i%2].Name, one.VNode("lin")); err != nil {
+				t.Errorf("Move = %v", err)
+				return
+			}
+		}
+	})
+	for range 5 {
+		lintest.Check(t, one, two)
+	}
+	stop()
+	mover.Wait()
+}
+
+// TestPostgres runs the suite and a history with moves on three databases.
+func TestPostgres(t *testing.T) {
+	server := pgtest.Shared(t)
+	n := 0
+	databases := func(t *testing.T) (list []Shard) {
+		for i := range 3 {
+			n++
+			s, err := postgres.Open(t.Context(), server.URL(), postgres.Config{Schema: fmt.Sprint("shard", n), Connections: 8})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			list = append(list, Shard{fmt.Sprint("s", i), s})
+		}
+		return list
+	}
+	slow := Config{VirtualNodes: 64, MapTTL: 50 * time.Millisecond}
+	if testenv.Long() {
+		metastoretest.TestStore(t, func(t *testing.T) metastore.Store { return open(t, databases(t), slow) })
+	}
+	for _, seed := range seeds(1) {
+		ring := open(t, databases(t), slow)
+		rng := rand.New(rand.NewPCG(seed, 2))
+		metastoretest.TestHistory(t, ring, metastoretest.History{Seed: seed, Steps: 200, Between: func(step int, s metastore.Store) metastore.Store {
+			if step%60 == 59 {
+				if err := ring.Move(t.Context(), fmt.Sprint("s", rng.IntN(3)), rng.Perm(64)[:30]...); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return s
+		}})
+	}
+}
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }

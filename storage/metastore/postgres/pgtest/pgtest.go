@@ -1,6 +1,6 @@
 // Package pgtest starts a PostgreSQL server of its own for a test, and removes it afterwards.
 //
-// Call [Start], then give [Server.URL] to what needs a database. The server listens on a Unix socket only, in a
+// Call [Start], or [Shared] with [Run], then give [Server.URL] to what needs a database. The server listens on a Unix socket only, in a
 // directory that goes with it.
 //
 // Stability: experimental.
@@ -8,6 +8,8 @@ package pgtest
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -16,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -44,41 +47,89 @@ func (s *Server) URL() string {
 func Start(t testing.TB, c Config) *Server {
 	t.Helper()
 	bin := binaries(t)
-	// Not t.TempDir: the path of a socket has to be short, and the server's user must get there.
-	dir, err := os.MkdirTemp("", "pg")
+	s, stop, err := start(bin, c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(stop)
+	return s
+}
+
+var shared struct {
+	mu     sync.Mutex
+	server *Server
+	stop   func()
+}
+
+// Shared is Start with one server for all tests of a package, which has to end by way of [Run].
+func Shared(t testing.TB) *Server {
+	t.Helper()
+	bin := binaries(t)
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.server == nil {
+		var err error
+		if shared.server, shared.stop, err = start(bin, Config{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return shared.server
+}
+
+// Run runs a package's tests for its TestMain and stops the shared server. It returns the exit code.
+func Run(m *testing.M) int {
+	defer func() {
+		if shared.stop != nil {
+			shared.stop()
+		}
+	}()
+	return m.Run()
+}
+
+// start makes and starts a server; stop removes it.
+func start(bin string, c Config) (s *Server, stop func(), err error) {
+	// Not a test's directory: the path of a socket has to be short, and the server's user must get there.
+	dir, err := os.MkdirTemp("", "pg")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(dir)
+		}
+	}()
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if os.Geteuid() == 0 {
-		uid, gid := account(t)
+		uid, gid, err := account()
+		if err != nil {
+			return nil, nil, err
+		}
 		attr.Credential = &syscall.Credential{Uid: uid, Gid: gid}
 		if err := os.Chown(dir, int(uid), int(gid)); err != nil {
-			t.Fatal(err)
+			return nil, nil, err
 		}
 	}
 	diesWithParent(attr)
 	data := filepath.Join(dir, "data")
-	initdb := exec.CommandContext(t.Context(), filepath.Join(bin, "initdb"), "-D", data, "-U", "mobula", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+	initdb := exec.Command(filepath.Join(bin, "initdb"), "-D", data, "-U", "mobula", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
 	initdb.SysProcAttr, initdb.Dir = attr, dir
 	if out, err := initdb.CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
+		return nil, nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
 	fsync := "off"
 	if c.Durable {
 		fsync = "on"
 	}
 	server := exec.Command(filepath.Join(bin, "postgres"), "-D", data, "-k", dir, "-c", "listen_addresses=", "-c", "fsync="+fsync,
-		"-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "log_min_messages=error", "-c", "autovacuum_naptime=10s")
+		"-c", "max_connections=200", "-c", "shared_buffers=128MB", "-c", "autovacuum_naptime=10s")
 	var log bytes.Buffer
 	server.Stdout, server.Stderr, server.SysProcAttr, server.Dir = &log, &log, attr, dir
 	if err := server.Start(); err != nil {
-		t.Fatal(err)
+		return nil, nil, err
 	}
 	ended := make(chan struct{})
 	go func() { server.Wait(); close(ended) }()
-	t.Cleanup(func() {
+	stop = func() {
 		server.Process.Signal(syscall.SIGINT) // fast shutdown
 		select {
 		case <-ended:
@@ -86,25 +137,24 @@ func Start(t testing.TB, c Config) *Server {
 			syscall.Kill(-server.Process.Pid, syscall.SIGKILL)
 			<-ended
 		}
-		if t.Failed() && log.Len() > 0 {
-			t.Logf("postgres: %s", log.Bytes())
-		}
-	})
-	s := &Server{dir}
-	deadline := time.Now().Add(30 * time.Second)
+		os.RemoveAll(dir)
+	}
+	s = &Server{dir}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
 	for {
 		// There is nothing to wait on but the server's own word.
-		if conn, err := pgx.Connect(t.Context(), s.URL()); err == nil {
-			conn.Close(t.Context())
-			return s
+		if conn, err := pgx.Connect(ctx, s.URL()); err == nil {
+			conn.Close(ctx)
+			return s, stop, nil
 		}
 		select {
 		case <-ended:
-			t.Fatalf("postgres ended: %s", log.Bytes())
+			return nil, nil, fmt.Errorf("postgres ended: %s", log.Bytes())
+		case <-ctx.Done():
+			stop()
+			return nil, nil, fmt.Errorf("postgres is not ready: %s", log.Bytes())
 		case <-time.After(20 * time.Millisecond):
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("postgres is not ready after 30 s")
 		}
 	}
 }
@@ -130,8 +180,7 @@ func binaries(t testing.TB) string {
 	return slices.MaxFunc(dirs, func(a, b string) int { return version(a) - version(b) })
 }
 
-func account(t testing.TB) (uid, gid uint32) {
-	t.Helper()
+func account() (uid, gid uint32, err error) {
 	for _, name := range []string{"postgres", "nobody"} {
 		u, err := user.Lookup(name)
 		if err != nil {
@@ -140,9 +189,8 @@ func account(t testing.TB) (uid, gid uint32) {
 		a, err1 := strconv.ParseUint(u.Uid, 10, 32)
 		b, err2 := strconv.ParseUint(u.Gid, 10, 32)
 		if err1 == nil && err2 == nil {
-			return uint32(a), uint32(b)
+			return uint32(a), uint32(b), nil
 		}
 	}
-	t.Fatal(fmt.Errorf("no user to run postgres as"))
-	return 0, 0
+	return 0, 0, errors.New("no user to run postgres as")
 }

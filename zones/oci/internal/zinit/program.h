@@ -160,8 +160,10 @@ static void become(struct program *p, int in, int out, int err, int tty)
 		struct rlimit l = {p->memlock, p->memlock};
 		setrlimit(RLIMIT_MEMLOCK, &l); // raising it is not allowed in a zone; lowering always is
 	}
-	if (setgroups(p->ngroups, p->groups) < 0 || setresgid(p->gid, p->gid, p->gid) < 0 ||
-	    setresuid(p->uid, p->uid, p->uid) < 0)
+	// Without the privilege for it there is nothing to give up if there are no groups.
+	if (setgroups(p->ngroups, p->groups) < 0 && (p->ngroups > 0 || getgroups(0, NULL) != 0))
+		return;
+	if (setresgid(p->gid, p->gid, p->gid) < 0 || setresuid(p->uid, p->uid, p->uid) < 0)
 		return;
 	if (chdir(*p->dir ? p->dir : "/") < 0)
 		return;
