@@ -73,7 +73,9 @@ func (b *body) waiting() bool {
 // ends with the connection.
 func (b *body) drain(limit int64) {
 	if !b.done && b.r.ContentLength != 0 {
-		io.CopyN(io.Discard, b, limit)
+		// One deadline for all of it: an upload that nobody wants is not waited for byte by byte.
+		b.r.ctl.SetReadDeadline(time.Now().Add(b.r.s.cfg.IdleTimeout))
+		io.CopyN(io.Discard, b.src, limit)
 	}
 }
 

@@ -34,8 +34,6 @@ func answerFor(err error, path manta.Path) *manta.Error {
 
 func translate(err error, path manta.Path) *manta.Error {
 	switch {
-	case errors.Is(err, context.Canceled), isDisconnect(err):
-		return manta.Errorf(statusAbandoned, manta.CodeUploadAbandoned, "request was aborted prematurely by the client")
 	case errors.Is(err, manta.ErrPath):
 		return manta.Errorf(http.StatusBadRequest, manta.CodeInvalidResource, "%q is invalid", path)
 	case errors.Is(err, namespace.ErrNotFound):
@@ -106,6 +104,11 @@ var onErrors = map[string]bool{
 // take what it has for the whole.
 func (r *Request) fail(err error) *manta.Error {
 	e := answerFor(err, r.Path)
+	// Only the request itself tells that its client is gone. The same error from further down is that of a storage node.
+	if r.status == 0 && r.Context().Err() != nil {
+		e = manta.Errorf(statusAbandoned, manta.CodeUploadAbandoned, "request was aborted prematurely by the client")
+		e.Err = err
+	}
 	if e.Status >= 500 && e.Code == manta.CodeInternalError {
 		r.s.log.ErrorContext(r.Context(), "request failed", "request_id", r.ID, "method", r.Method, "path", r.Path.String(), "err", err)
 	}

@@ -71,6 +71,8 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request, clearText bool) 
 			}
 			r.breakOff = true
 		}
+		// Without an answer from here net/http would make one up, and it would be 200.
+		r.breakOff = r.breakOff || r.status == 0 || r.status == statusAbandoned
 		s.finish(r, failure)
 		if fault == http.ErrAbortHandler || r.breakOff {
 			panic(http.ErrAbortHandler)
