@@ -253,7 +253,8 @@ var probes = map[string]func(args []string) string{
 		for _, e := range entries {
 			to, _ := os.Readlink("/proc/self/fd/" + e.Name())
 			n, _ := strconv.Atoi(e.Name())
-			if n > 2 && !strings.HasPrefix(to, "anon_inode:") && !strings.HasPrefix(to, "/proc/") && to != "" {
+			own := strings.HasPrefix(to, "anon_inode:") || strings.HasPrefix(to, "/proc/") || strings.HasPrefix(to, "/sys/fs/cgroup/") // Go's
+			if n > 2 && !own && to != "" {
 				list = append(list, "descriptor "+e.Name()+" is "+to)
 			}
 		}
