@@ -1,7 +1,6 @@
 package shard
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -92,21 +91,16 @@ func TestHistory(t *testing.T) {
 func TestLinearizable(t *testing.T) {
 	shards := memories(2)
 	one, two := open(t, shards, quick), open(t, shards, quick)
-	ctx, stop := context.WithCancel(t.Context())
-	var mover sync.WaitGroup
-	mover.Go(func() {
-		for i := 0; ctx.Err() == nil; i++ {
+	for i := range 6 {
+		var mover sync.WaitGroup
+		mover.Go(func() {
 			if err := one.Move(t.Context(), shards[i%2].Name, one.VNode("lin")); err != nil {
 				t.Errorf("Move = %v", err)
-				return
 			}
-		}
-	})
-	for range 5 {
+		})
 		lintest.Check(t, one, two)
+		mover.Wait()
 	}
-	stop()
-	mover.Wait()
 }
 
 // TestPostgres runs the suite and a history with moves on three databases.
