@@ -89,6 +89,9 @@ func (n *Namespace) Count(ctx context.Context, dir manta.Key) (int64, error) {
 // CheckRoom returns [ErrFull] when a directory holds as many entries as it may. A put finds that out by itself; this is for callers who would rather
 // know before they take an object's bytes.
 func (n *Namespace) CheckRoom(ctx context.Context, dir manta.Key) error {
+	if n.rooms.free(dir, time.Now()) {
+		return nil
+	}
 	count, err := n.Count(ctx, dir)
 	if err == nil && count >= n.max {
 		err = fmt.Errorf("%w: %s", ErrFull, dir)

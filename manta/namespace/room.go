@@ -47,6 +47,14 @@ func (r *rooms) take(dir manta.Key, now time.Time) (free, busy bool) {
 	return false, ok
 }
 
+// free reports whether an entry may be put unchecked.
+func (r *rooms) free(dir manta.Key, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	have := r.dirs[dir]
+	return have.left > 0 && now.Before(have.until)
+}
+
 func (r *rooms) set(dir manta.Key, left int64, until time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
