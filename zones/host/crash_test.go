@@ -245,7 +245,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 
 func mustOpen(t *testing.T, l lab) *opened {
 	t.Helper()
-	o, err := l.open(t.Context(), slog.New(slog.DiscardHandler))
+	o, err := l.open(t.Context(), l.logger(t))
 	if err != nil {
 		t.Fatal(err)
 	}
