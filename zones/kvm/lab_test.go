@@ -29,8 +29,22 @@ var modules = []string{
 	"drivers/virtio/virtio_pci_modern_dev.ko", "drivers/virtio/virtio_pci.ko", "drivers/block/virtio_blk.ko", "drivers/net/virtio_net.ko",
 }
 
+// networkModules are what the tests of package network need.
+var networkModules = []string{
+	"net/llc/llc.ko", "net/802/stp.ko", "net/802/garp.ko", "net/802/mrp.ko", "net/8021q/8021q.ko", "net/bridge/bridge.ko",
+	"drivers/net/veth.ko", "drivers/net/tun.ko", "lib/libcrc32c.ko", "net/netfilter/nfnetlink.ko", "net/netfilter/nf_tables.ko",
+	"net/bridge/netfilter/nft_meta_bridge.ko", "net/ipv4/netfilter/nf_defrag_ipv4.ko", "net/ipv6/netfilter/nf_defrag_ipv6.ko",
+	"net/netfilter/nf_conntrack.ko", "net/netfilter/nf_nat.ko", "net/netfilter/nft_chain_nat.ko", "net/netfilter/nft_masq.ko",
+	"net/netfilter/nft_ct.ko", "net/netfilter/nf_log_syslog.ko", "net/netfilter/nft_log.ko", "net/ipv4/udp_tunnel.ko",
+	"net/ipv6/ip6_udp_tunnel.ko", "drivers/net/vxlan/vxlan.ko",
+}
+
 // guestKernel is Debian's cloud kernel and our own initial file system, made once a run.
-var guestKernel = sync.OnceValues(func() (*Kernel, error) {
+var guestKernel = sync.OnceValues(func() (*Kernel, error) { return makeGuest(modules, "") })
+
+// makeGuest makes a kernel and an initial file system with the modules and, if it is not empty, the test binary of a package for
+// the guest to run.
+func makeGuest(modules []string, tested string) (*Kernel, error) {
 	root, err := findKernel()
 	if err != nil {
 		return nil, err
@@ -45,7 +59,7 @@ var guestKernel = sync.OnceValues(func() (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	guestDir.Store(dir)
+	guestDirs = append(guestDirs, dir)
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -56,6 +70,14 @@ var guestKernel = sync.OnceValues(func() (*Kernel, error) {
 		return nil, fmt.Errorf("build the guest: %w: %s", err, out)
 	}
 	files := map[string]string{"init": init}
+	if tested != "" {
+		files["test"] = filepath.Join(dir, "test")
+		build := exec.Command("go", "test", "-c", "-o", files["test"], tested)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("build the tests for the guest: %w: %s", err, out)
+		}
+	}
 	for i, m := range modules {
 		files[fmt.Sprintf("modules/%02d-%s", i, filepath.Base(m))] = filepath.Join(root, "lib/modules", version, "kernel", m)
 	}
@@ -70,16 +92,17 @@ var guestKernel = sync.OnceValues(func() (*Kernel, error) {
 		err = os.WriteFile(kernel, b, 0o644)
 	}
 	return &Kernel{Path: kernel, Initrd: initrd, Cmdline: "console=ttyS0 quiet panic=-1 tsc=unstable mitigations=off"}, err
-})
+}
 
-var guestDir atomic.Value
+// guestDirs are removed at the end of the run.
+var guestDirs []string
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashVar); dir != "" {
 		os.Exit(crashMain(dir))
 	}
 	code := m.Run()
-	if dir, ok := guestDir.Load().(string); ok {
+	for _, dir := range guestDirs {
 		os.RemoveAll(dir)
 	}
 	os.Exit(code)
@@ -143,6 +166,7 @@ func writeCPIO(path string, files map[string]string) error {
 	}
 	entry("modules", 0o40755, 0, 0, nil)
 	entry("dev", 0o40755, 0, 0, nil)
+	entry("tmp", 0o40755, 0, 0, nil)
 	entry("dev/console", 0o20600, 5, 1, nil)
 	for name, from := range files {
 		data, err := os.ReadFile(from)
@@ -276,6 +300,8 @@ type talk struct {
 	io   io.ReadWriteCloser
 	text chan byte
 	seen strings.Builder
+	// limit is how long to wait for a text.
+	limit time.Duration
 }
 
 func newTalk(t testing.TB, d *Driver, id string) *talk {
@@ -284,7 +310,7 @@ func newTalk(t testing.TB, d *Driver, id string) *talk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k := &talk{t: t, io: c, text: make(chan byte, 1<<16)}
+	k := &talk{t: t, io: c, text: make(chan byte, 1<<16), limit: 60 * time.Second}
 	go func() {
 		defer close(k.text)
 		buf := make([]byte, 4096)
@@ -305,7 +331,7 @@ func newTalk(t testing.TB, d *Driver, id string) *talk {
 // until waits for a text and answers the rest of its line.
 func (k *talk) until(want string) string {
 	k.t.Helper()
-	limit := time.NewTimer(60 * time.Second)
+	limit := time.NewTimer(k.limit)
 	defer limit.Stop()
 	var line strings.Builder
 	for {

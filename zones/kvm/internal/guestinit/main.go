@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command guestinit is process 1 of the guest that the driver's tests boot: it loads drivers, asks its host for its addresses
-// and sets them, answers lines on the console and datagrams on the network, and powers off when the power button is pressed.
+// and sets them, answers lines on the console and datagrams on the network, and powers off when the power button is pressed. With a /test it runs that instead, for tests that
+// need another kernel than the one at hand.
 //
 // Stability: experimental.
 package main
@@ -11,10 +12,12 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -46,6 +49,9 @@ func run() error {
 		}
 	}
 	loadModules()
+	if _, err := os.Stat("/test"); err == nil {
+		return test()
+	}
 	go button()
 	fmt.Println("guest: booted")
 	go func() {
@@ -55,6 +61,21 @@ func run() error {
 	}()
 	console()
 	select {}
+}
+
+// test runs the test binary it was given and says how that went.
+func test() error {
+	if err := errors.Join(unix.Mount("tmpfs", "/tmp", "tmpfs", 0, ""), os.MkdirAll("/dev/net", 0o755)); err != nil {
+		return err
+	}
+	if err := unix.Mknod("/dev/net/tun", unix.S_IFCHR|0o600, int(unix.Mkdev(10, 200))); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	cmd := exec.Command("/test", "-test.v", "-test.timeout=20m")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stdout
+	cmd.Env = []string{"HOME=/tmp", "TMPDIR=/tmp", "MOBULA_TEST_HAS=root"}
+	fmt.Println("guest: tests ended:", cmd.Run())
+	return nil
 }
 
 // loadModules tries all there are until no more go in, which spares their order.
