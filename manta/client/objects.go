@@ -130,8 +130,10 @@ func (c *Client) PutObject(ctx context.Context, in *PutObjectInput) (*PutObjectO
 	if err != nil {
 		return nil, err
 	}
-	println(in.Path, fmt.Sprint(head))
 	out := &PutObjectOutput{Etag: head.Get("Etag"), Modified: modified(head), MD5: body.sum()}
+	if out.Etag == "" {
+		return nil, fmt.Errorf("PutObject %s: the answer names no etag, so nothing says that the object is stored", in.Path)
+	}
 	if told := head.Get("Computed-Md5"); told != "" && told != base64.StdEncoding.EncodeToString(out.MD5) {
 		return nil, fmt.Errorf("PutObject %s: %w: server computed %s", in.Path, ErrChecksum, told)
 	}

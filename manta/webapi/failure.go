@@ -105,7 +105,7 @@ var onErrors = map[string]bool{
 func (r *Request) fail(err error) *manta.Error {
 	e := answerFor(err, r.Path)
 	// Only the request itself tells that its client is gone. The same error from further down is that of a storage node.
-	if r.status == 0 && r.Context().Err() != nil {
+	if _, typed := errors.AsType[*manta.Error](err); !typed && r.status == 0 && r.Context().Err() != nil {
 		e = manta.Errorf(statusAbandoned, manta.CodeUploadAbandoned, "request was aborted prematurely by the client")
 		e.Err = err
 	}
