@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// trialTime is how long a few instructions may take to run.
-const trialTime = 5 * time.Second
+// trialTime is how long a few instructions may take to run; where they run at all they take a tenth of a second, most of it
+// for QEMU to start.
+const trialTime = 4 * time.Second
 
 // trials remembers what was found out, as a host's answer stays the same.
 var trials struct {

@@ -11,8 +11,8 @@
 //
 // QEMU runs on when this process ends. Its sockets are in the machine's RunDir: the monitor (qmp.sock), the first serial port,
 // which is the console (console.sock), and the second, over which the guest asks for metadata (metadata.sock). There is
-// no listening VNC; [Driver.VNC] makes a connection. Output of the console from before [Driver.Recover] is lost, as
-// keeping it would let a guest fill the host's disk.
+// no listening VNC; [Driver.VNC] makes a connection, unless vnc_port is -1. Output of the console from before
+// [Driver.Recover] is lost, as keeping it would let a guest fill the host's disk. SPICE and UEFI firmware are not served.
 //
 // Never change a running machine's disk files from outside, except under [Driver.Quiesce], which holds them still, and to grow
 // them before [Driver.ResizeDisk].

@@ -67,6 +67,9 @@ func (d *Driver) VNC(ctx context.Context, id string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if m.rec.NoVNC {
+		return nil, zones.OpError("vnc", id, fmt.Errorf("%w: vnc_port -1 turned it off", zones.ErrNotSupported))
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, zones.OpError("vnc", id, err)

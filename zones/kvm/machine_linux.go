@@ -38,7 +38,9 @@ type record struct {
 	Accel      string            `json:"accel"`
 	Disks      []string          `json:"disks,omitempty"`
 	Interfaces []zones.Interface `json:"interfaces,omitempty"`
-	Started    time.Time         `json:"started"`
+	// NoVNC: vnc_port -1 turned the screen off.
+	NoVNC   bool      `json:"no_vnc,omitempty"`
+	Started time.Time `json:"started"`
 }
 
 // machine is a record and what this process holds of it.

@@ -66,7 +66,7 @@ func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, erro
 }
 
 func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) {
-	rec := record{ID: m.ID, RunDir: m.RunDir, Boot: bootID(), Limits: m.Limits, Accel: d.accel, Interfaces: m.Interfaces}
+	rec := record{ID: m.ID, RunDir: m.RunDir, Boot: bootID(), Limits: m.Limits, Accel: d.accel, Interfaces: m.Interfaces, NoVNC: m.Spec.VNCPort == -1}
 	for _, disk := range allDisks(m) {
 		rec.Disks = append(rec.Disks, disk.Path)
 	}
