@@ -325,6 +325,9 @@ func testReset(t *testing.T, s *suite) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if st, err := zones.Run(s.ctx(t), s.Driver, m.ID, zones.ExecRequest{Args: []string{"tee", "/tmp/left"}, Stdin: strings.NewReader("secret")}); err != nil || !st.Success() {
+		t.Fatalf("tee: %+v, %v", st, err)
+	}
 	fresh := s.Machine(t)
 	m.Root = fresh.Root
 	m.Limits.LWPs++
@@ -343,6 +346,9 @@ func testReset(t *testing.T, s *suite) {
 	}
 	if out := s.output(t, m.ID, "echo", "fresh"); out != "fresh\n" {
 		t.Errorf("echo printed %q", out)
+	}
+	if st, err := zones.Run(s.ctx(t), s.Driver, m.ID, zones.ExecRequest{Args: []string{"cat", "/tmp/left"}}); err != nil || st.Success() {
+		t.Errorf("a file of before can be read: %+v, %v", st, err)
 	}
 	m.ID = "ffffffff-0000-4000-8000-00000000dead"
 	_, err = r.Reset(s.ctx(t), m)
