@@ -36,6 +36,15 @@ func rounds(short, long int) int {
 	return short
 }
 
+// budget tells a random test, before each round, whether there is time for one more.
+func budget() func() bool {
+	end := time.Now().Add(2 * time.Second)
+	if os.Getenv("MOBULA_LONG") == "1" {
+		end = time.Now().Add(time.Hour)
+	}
+	return func() bool { return time.Now().Before(end) }
+}
+
 // What an object may look like to a reader.
 const (
 	mayAbsent = 1 << iota
@@ -214,14 +223,18 @@ func TestPowerCut(t *testing.T) {
 			var mu sync.Mutex
 			var wg sync.WaitGroup
 			slots := make(chan struct{}, 3)
+			more := budget()
 			for round := range rounds(4, 100) {
+				if !more() {
+					break
+				}
 				roundSeed := start + uint64(round)
 				fs := storagetest.NewCrashFS(0)
 				m := &model{objects: map[storage.ObjectID]*modelObject{}}
 				pick := rand.New(rand.NewPCG(roundSeed, 99))
 				every := 1 + pick.IntN(24)
 				fs.OnOp(func(op int, what string) {
-					if op%every != 0 || t.Failed() {
+					if op%every != 0 || t.Failed() || !more() {
 						return
 					}
 					before := m.snapshot()

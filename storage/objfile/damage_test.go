@@ -21,7 +21,11 @@ import (
 func TestFlippedBytes(t *testing.T) {
 	t.Parallel()
 	start := seed(t)
+	more := budget()
 	for round := range rounds(40, 3000) {
+		if !more() {
+			break
+		}
 		rng := rand.New(rand.NewPCG(start+uint64(round), 1))
 		disk := storagetest.NewCrashFS(0)
 		cfg := crashConfig(disk, time.Hour)

@@ -70,10 +70,8 @@ func TestNode(t *testing.T) {
 		"default":     {},
 		"never packs": {PackLimit: -1},
 		"packs more":  {PackLimit: 1 << 20, SegmentSize: 2 << 20},
-		"no direct":   {DirectFrom: -1},
-		"one buffer":  {DirectMemory: 1 << 20, DirectFrom: 1},
+		"one buffer":  {DirectMemory: 1 << 20, DirectFrom: 1, SegmentSize: 64 << 10},
 		"no buffer":   {DirectMemory: 1, DirectFrom: 1},
-		"small":       {SegmentSize: 64 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
