@@ -78,8 +78,9 @@ type node struct {
 	down      string // why it is down, "" when up
 	since     time.Time
 	probing   bool
-	streak    int // faults since the last success
-	failures  int // as of lastFault; see recentFailures
+	sign      chan struct{} // of life, while it is probed
+	streak    int           // faults since the last success
+	failures  int           // as of lastFault; see recentFailures
 	lastFault time.Time
 	fault     error // the last
 }

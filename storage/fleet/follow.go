@@ -156,7 +156,7 @@ func (f *Fleet) setReport(id string, rec record, there bool) {
 		return
 	}
 	if n == nil {
-		n = &node{}
+		n = &node{sign: make(chan struct{}, 1)}
 		f.nodes[id] = n
 		f.stale = true
 	}

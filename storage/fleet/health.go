@@ -85,6 +85,10 @@ func (n *node) recentFailures(now time.Time) int {
 // probe asks Run to look after a node that is down or may be. The caller holds the lock. If Run is busy, the node's next fault or report will do it.
 func (f *Fleet) probe(n *node) {
 	if n.probing {
+		select {
+		case n.sign <- struct{}{}: // do not wait for the next turn
+		default:
+		}
 		return
 	}
 	select {
@@ -125,6 +129,10 @@ func (f *Fleet) probeUntilUp(ctx context.Context, n *node) {
 			timer := time.NewTimer(delay.NextBackOff())
 			select {
 			case <-timer.C:
+			case <-n.sign:
+				// A sign of life, perhaps from another address: ask now, and if that is in vain, begin with short delays again.
+				timer.Stop()
+				delay.Reset()
 			case <-ctx.Done():
 				timer.Stop()
 				return
