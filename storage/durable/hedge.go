@@ -10,7 +10,7 @@ import (
 // answers first. nil means that both, as far as they were asked, have been left.
 func (r *reader) openFirst(src, hedge *source) *part {
 	if hedge == nil || r.s.cfg.HedgeAfter < 0 {
-		p, err := r.open(r.ctx, src.shark)
+		p, err := r.open(r.ctx, src.shark, r.pos)
 		if err != nil {
 			r.leave(src, "open", err)
 			return nil
@@ -20,6 +20,7 @@ func (r *reader) openFirst(src, hedge *source) *part {
 	}
 
 	var (
+		pos           = r.pos
 		mu            sync.Mutex
 		winner        *part
 		hedgeErr      error
@@ -41,7 +42,7 @@ func (r *reader) openFirst(src, hedge *source) *part {
 		defer r.s.tasks.Done()
 		defer close(hedged)
 		r.s.met.hedges.Add(1)
-		p, err := r.open(hctx, hedge.shark)
+		p, err := r.open(hctx, hedge.shark, pos)
 		switch {
 		case err != nil:
 			hedgeErr = err
@@ -52,7 +53,7 @@ func (r *reader) openFirst(src, hedge *source) *part {
 			p.close()
 		}
 	})
-	p, err := r.open(ctx, src.shark)
+	p, err := r.open(ctx, src.shark, pos)
 	if err == nil {
 		p.src = src
 	}

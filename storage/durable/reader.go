@@ -131,14 +131,14 @@ func (r *reader) candidates() (src, hedge *source) {
 	return nil, nil
 }
 
-// open asks one copy for the rest of the range.
-func (r *reader) open(ctx context.Context, shark storage.Shark) (*part, error) {
+// open asks one copy for the rest of the range from pos on. That is the reader's position, which a hedge that lost must not look up: the reader goes on meanwhile.
+func (r *reader) open(ctx context.Context, shark storage.Shark, pos int64) (*part, error) {
 	g := newGuard(ctx)
-	p := &part{guard: g, from: r.pos}
+	p := &part{guard: g, from: pos}
 	node, err := r.s.nodes.Node(shark.Node)
 	if err == nil {
 		g.start(r.s.cfg.CreateTimeout)
-		p.rc, p.info, err = node.Open(g.ctx, r.loc.ID, r.pos, r.end-r.pos)
+		p.rc, p.info, err = node.Open(g.ctx, r.loc.ID, pos, r.end-pos)
 		err = g.stop(err)
 	}
 	r.s.observe(g.ctx, shark.Node, err)
