@@ -113,8 +113,9 @@ func (s *Store) watch(ctx context.Context, after metastore.Position, buckets []s
 		readers.Wait()
 	}()
 	for _, x := range s.shards {
+		from := at[x.Name] // at itself changes as notices come
 		readers.Go(func() {
-			for c, err := range x.Store.Watch(reading, at[x.Name], buckets...) {
+			for c, err := range x.Store.Watch(reading, from, buckets...) {
 				select {
 				case notices <- notice{x.Name, c, err}:
 				case <-reading.Done():

@@ -68,6 +68,11 @@ func Check(t *testing.T, stores ...metastore.Store) {
 		t.Fatal(err)
 	}
 	const clients, each, keys = 8, 60, 3
+	for i := range keys { // each history begins with none
+		if _, err := do(t, stores[0], call{key: fmt.Sprint("key", i), kind: "delete"}); err != nil {
+			t.Fatal(err)
+		}
+	}
 	var mu sync.Mutex
 	var history []porcupine.Operation
 	begin := time.Now()
