@@ -39,6 +39,7 @@ const (
 )
 
 // openIndex opens the index; broken is called, possibly on another goroutine, when it can no longer be written.
+// If the reason is damage, isDamage is true of the error.
 func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(error)) (*index, error) {
 	var fs vfs.FS = indexFS{disk}
 	dir := indexDirName
@@ -75,7 +76,9 @@ func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(er
 					x.full.Store(false)
 				}
 			},
-			DataCorruption: func(info pebble.DataCorruptionInfo) { broken(info.Details) },
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				broken(fmt.Errorf("%w: %w", errEntry, info.Details))
+			},
 		},
 	}
 	o.Experimental.L0CompactionConcurrency = 1
@@ -114,6 +117,9 @@ func (x *index) flush() error {
 		return fmt.Errorf("%w: flush index: the disk fails", storage.ErrUnavailable)
 	}
 }
+
+// isDamage tells damage of the index, which a rebuild cures, from a disk that does not answer.
+func isDamage(err error) bool { return errors.Is(err, errEntry) || pebble.IsCorruptionError(err) }
 
 func (x *index) close() error {
 	err := x.db.Close()

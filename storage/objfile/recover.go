@@ -10,9 +10,23 @@ import (
 	"github.com/mobulacloud/mobula/storage"
 )
 
-// recover opens the index and brings it up to date with the journal. It writes nothing to the journal: the first change will begin a new segment, and nothing is
-// ever appended behind a tail that a crash has torn.
+// recover opens the index and brings it up to date with the journal. An index that is found damaged on the way is built anew.
 func (s *Store) recover() error {
+	err := s.catchUp()
+	if err == nil || !isDamage(err) {
+		return err
+	}
+	_ = s.index.close()
+	s.index = nil
+	if err := s.dropIndex(err); err != nil {
+		return err
+	}
+	return s.catchUp()
+}
+
+// catchUp writes nothing to the journal: the first change will begin a new segment, and nothing is
+// ever appended behind a tail that a crash has torn.
+func (s *Store) catchUp() error {
 	if err := s.loadIndex(); err != nil {
 		return err
 	}
@@ -61,10 +75,14 @@ func (s *Store) recover() error {
 
 // loadIndex opens the index, or begins a new one if it is lost, damaged or another store's.
 func (s *Store) loadIndex() error {
-	broken := func(err error) { s.setReadOnly(fmt.Errorf("index: %w", err)) }
+	if _, err := s.disk.Stat(badIndex); err == nil {
+		if err := s.dropIndex(errEntry); err != nil {
+			return err
+		}
+	}
 	for try := range 2 {
 		var ok bool
-		x, err := openIndex(s.disk, s.cfg.IndexCache, s.cfg.Log, broken)
+		x, err := openIndex(s.disk, s.cfg.IndexCache, s.cfg.Log, s.indexBroken)
 		if err == nil {
 			s.st, ok, err = x.load(s.salt)
 			if err == nil && (ok || try > 0) {
@@ -82,14 +100,39 @@ func (s *Store) loadIndex() error {
 		if try > 0 {
 			return err
 		}
-		s.readOnly.Store(nil) // that index is not going to be used
-		s.cfg.Log.Warn("index is lost, building it anew from the journal", "err", err)
-		s.met.rebuilds.Add(1)
-		if err := removeAll(s.disk, indexDirName); err != nil {
-			return fmt.Errorf("remove index: %w", err)
+		if err := s.dropIndex(err); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// badIndex is a file that tells the next start not to trust the index.
+const badIndex = "index.bad"
+
+// indexBroken ends the use of an index that cannot be written or is damaged. What it still answers is verified, as everything is, by what it points to.
+func (s *Store) indexBroken(err error) {
+	s.setReadOnly(fmt.Errorf("index: %w: a restart repairs it", err))
+	if isDamage(err) {
+		if f, err := s.disk.Create(badIndex); err == nil {
+			f.Close()
+			_ = s.disk.SyncDir(".")
+		}
+	}
+}
+
+// dropIndex takes the index away.
+func (s *Store) dropIndex(reason error) error {
+	s.readOnly.Store(nil) // that index is not going to be used
+	s.cfg.Log.Warn("index is lost, building it anew from the journal", "err", reason)
+	s.met.rebuilds.Store(1)
+	if err := removeAll(s.disk, indexDirName); err != nil {
+		return fmt.Errorf("remove index: %w", err)
+	}
+	if err := s.disk.Remove(badIndex); err != nil && !isNotExist(err) {
+		return err
+	}
+	return s.disk.SyncDir(".")
 }
 
 // segmentEnds finds up to where each segment counts: the next one says so, and the last counts in full.

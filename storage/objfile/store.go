@@ -302,6 +302,9 @@ func (s *Store) lockID(id storage.ObjectID) func() {
 func (s *Store) find(id storage.ObjectID) (entry, error) {
 	e, ok, err := s.index.lookup(id)
 	if err != nil {
+		if isDamage(err) {
+			s.indexBroken(err)
+		}
 		return e, fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 	if !ok || e.deleted != 0 || s.isHidden(id, e.seq) {
