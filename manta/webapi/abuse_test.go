@@ -195,6 +195,21 @@ func TestBrokenBodies(t *testing.T) {
 	}
 }
 
+// TestHalfClosed: a client that stops in the middle and still listens is not told that all is well.
+func TestHalfClosed(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	c := w.dial(t)
+	c.head(w, "PUT", "/alice/stor/x", "Content-Length: 10")
+	c.send("hello")
+	if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := io.ReadAll(c.in); strings.Contains(string(b), "HTTP/1.1 2") {
+		t.Errorf("half an object is answered with %s", b)
+	}
+	w.want(404, "", call{as: "alice", method: "GET", path: "/alice/stor/x"})
+}
+
 // TestReaderLeaves: a client that goes away in the middle of a download leaves nothing behind.
 func TestReaderLeaves(t *testing.T) {
 	w := newWorld(t, worldOptions{})

@@ -8,13 +8,18 @@
 //
 // Never read a request's body before every check has passed, and never answer from a handler but through [Request].
 //
-//	config.go    Config, Dialect           object_put.go  PUT of objects            uploads.go  multipart upload
-//	server.go    Server, the pipeline      object_get.go  GET and HEAD              tokens.go   tokens
-//	routes.go    the table of routes       directory.go   directories, listings     public.go   ping, docs, crossdomain
-//	request.go   Request, its answers      link.go        snaplinks                 limits.go   http.Server, connections
-//	auth.go      caller, rights            metadata.go    headers that are stored   audit.go    a line per request
-//	failure.go   errors as answers         cors.go        origins, preflight        metrics.go  counters
-//	body.go      bodies, stalls, draining  range.go, accept.go, disposition.go      parsers
+//	config.go     Config, Dialect           object_put.go     PUT of objects
+//	server.go     Server, the pipeline      object_get.go     GET and HEAD, DELETE
+//	routes.go     the table of routes       directory.go      directories, listings
+//	request.go    Request, its answers      link.go           snaplinks
+//	auth.go       caller, rights            metadata.go       headers that are stored
+//	conditions.go If-Match and its like     cors.go           origins, preflight
+//	failure.go    errors as answers         uploads.go        multipart upload
+//	body.go       bodies, stalls, draining  upload_commit.go  its parts and commit
+//	transfer.go   bodies of answers         tokens.go         tokens
+//	limits.go     http.Server, connections  public.go         ping, docs, crossdomain
+//	listener.go   what is no request        audit.go          a line per request
+//	range.go, accept.go, disposition.go     metrics.go        counters
 //
 // Later doors (jobs, sessions, reports) add their routes through [Config.Routes].
 //

@@ -21,7 +21,7 @@ import (
 // statusAbandoned stands in logs where a client went away before it had an answer.
 const statusAbandoned = 499
 
-// Answer returns an error as the server answers it for a path: errors of the parts below become the codes of the protocol, and what has none becomes
+// answerFor returns an error as the server answers it for a path: errors of the parts below become the codes of the protocol, and what has none becomes
 // InternalError with the error as its cause, for the log.
 func answerFor(err error, path manta.Path) *manta.Error {
 	if e, ok := errors.AsType[*manta.Error](err); ok {
@@ -116,7 +116,8 @@ func (r *Request) fail(err error) *manta.Error {
 		return e
 	}
 	if e.Status == statusAbandoned {
-		r.status = statusAbandoned
+		// A client that only closed its own side still listens, and would hear an empty "200 OK" if this were all.
+		r.status, r.breakOff = statusAbandoned, true
 		return e
 	}
 	// What was said about an entry that is not to be sent is not said of the error.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mobulacloud/mobula/manta"
 	"github.com/mobulacloud/mobula/manta/namespace"
+	"github.com/mobulacloud/mobula/sdc"
 )
 
 // putLink makes a snaplink.
@@ -108,4 +109,16 @@ func (r *Request) linkSource() (*linkSource, error) {
 	}
 	src.key = src.path.Key(src.owner.UUID)
 	return src, nil
+}
+
+// A linkSource is the object that a snaplink is to be made from.
+type linkSource struct {
+	location string // as the header had it
+	path     manta.Path
+	owner    *sdc.Account
+	key      manta.Key
+}
+
+func (l *linkSource) missing() error {
+	return manta.Errorf(http.StatusNotFound, manta.CodeSourceObjectNotFound, "%s was not found", l.location)
 }
