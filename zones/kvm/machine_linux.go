@@ -67,13 +67,16 @@ type machine struct {
 
 func (d *Driver) recordPath(id string) string { return filepath.Join(d.cfg.StateDir, id) }
 
+// scratchPath is where a record is written before it takes its place; a crash can leave it.
+func (d *Driver) scratchPath(id string) string { return filepath.Join(d.cfg.StateDir, "."+id) }
+
 // save replaces the record by rename. It need not be synced: a power cut ends the machine too.
 func (d *Driver) save(r record) error {
 	data, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	tmp := filepath.Join(d.cfg.StateDir, "."+r.ID)
+	tmp := d.scratchPath(r.ID)
 	if err := os.WriteFile(tmp, data, 0o600); err != nil {
 		return err
 	}

@@ -251,8 +251,10 @@ func (d *Driver) remove(ctx context.Context, id string, m *machine) error {
 			}
 		}
 	}
-	if err := os.Remove(d.recordPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	for _, path := range []string{d.scratchPath(id), d.recordPath(id)} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

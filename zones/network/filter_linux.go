@@ -167,9 +167,7 @@ func (b *batch) fromZone(c *nftables.Chain, n *nic, lease *nftables.Set) {
 		b.rule(c, dropDHCP, isIPv6, proto(unix.IPPROTO_ICMPV6), transport(0, 1), is(134), drop)
 	}
 	if !n.allowOther {
-		b.rule(c, dropRestricted, link(12, 2), b.in(nftables.TypeEtherType, false, []nftables.SetElement{
-			{Key: []byte{0x08, 0x00}}, {Key: []byte{0x08, 0x06}}, {Key: []byte{0x86, 0xdd}},
-		}, true), drop)
+		b.rule(c, dropRestricted, link(12, 2), isNot(0x08, 0x00), isNot(0x08, 0x06), isNot(0x86, 0xdd), drop)
 	}
 	if len(n.blocked) > 0 {
 		var ports []span
@@ -195,10 +193,7 @@ func (b *batch) sources(c *nftables.Chain, n *nic, lease *nftables.Set) {
 	}
 	notOwn4 := func(extra ...netip.Prefix) []expr.Any {
 		list, _ := split(append(extra, v4...))
-		if len(list) == 0 {
-			return leased(reg)
-		}
-		return match(b.in(nftables.TypeIPAddr, true, prefixes(list), true), leased(reg))
+		return match(b.notIn(list), leased(reg))
 	}
 	// An ARP probe asks with no address of its own whether one is taken.
 	b.rule(c, dropARP, isARP, ip(14, 4), notOwn4(none4), drop)
@@ -209,7 +204,7 @@ func (b *batch) sources(c *nftables.Chain, n *nic, lease *nftables.Set) {
 
 	notOwn6 := func(base func(o, l uint32) []expr.Any, offset uint32, extra ...netip.Prefix) []expr.Any {
 		_, list := split(append(extra, v6...))
-		m := match(base(offset, 16), b.in(nftables.TypeIP6Addr, true, prefixes(list), true))
+		m := match(base(offset, 16), b.notIn(list))
 		if n.addrconf {
 			id := n.eui64()
 			m = match(base(offset+8, 8), isNot(id[:]...), m)
@@ -219,9 +214,8 @@ func (b *batch) sources(c *nftables.Chain, n *nic, lease *nftables.Set) {
 	b.rule(c, dropIP, isIPv6, notOwn6(ip, 8, none6), drop)
 	// Without an address it may only find out whether one is taken, and say which groups it listens to.
 	b.rule(c, dropIP, isIPv6, ip(8, 16), is(make([]byte, 16)...), meta(expr.MetaKeyL4PROTO), isNot(unix.IPPROTO_ICMPV6), drop)
-	b.rule(c, dropIP, isIPv6, ip(8, 16), is(make([]byte, 16)...), transport(0, 1), b.in(nftables.TypeICMP6Type, false, []nftables.SetElement{
-		{Key: []byte{131}}, {Key: []byte{132}}, {Key: []byte{135}}, {Key: []byte{143}},
-	}, true), drop)
+	b.rule(c, dropIP, isIPv6, ip(8, 16), is(make([]byte, 16)...), transport(0, 1),
+		isNot(131), isNot(132), isNot(135), isNot(143), drop)
 	b.rule(c, dropND, isIPv6, proto(unix.IPPROTO_ICMPV6), transport(0, 1), is(136), notOwn6(transport, 8), drop)
 	// Redirects are a router's to send.
 	b.rule(c, dropND, isIPv6, proto(unix.IPPROTO_ICMPV6), transport(0, 1), is(137), drop)

@@ -164,6 +164,9 @@ func (n *Network) markNAT(bridge netlink.Link, nat bool) error {
 
 // DeleteGateway takes the host off a segment. There being no gateway: nil.
 func (n *Network) DeleteGateway(ctx context.Context, tag string, vlan int) error {
+	if err := n.ensureTables(); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	bridge, err := n.h.LinkByName(n.segmentName(bridgePrefix, tag, vlan))
@@ -178,7 +181,7 @@ func (n *Network) DeleteGateway(ctx context.Context, tag string, vlan int) error
 	if err := n.inHost(func() error { return sysctl("ipv6/conf/"+bridge.Attrs().Name+"/disable_ipv6", "1") }); err != nil {
 		return err
 	}
-	return errors.Join(n.gatewayRules(bridge, nil, false), ctx.Err())
+	return errors.Join(n.gatewayRules(bridge, nil, false), n.markNAT(bridge, false), ctx.Err())
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

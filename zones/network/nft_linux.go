@@ -171,6 +171,27 @@ func (b *batch) in(key nftables.SetDatatype, interval bool, elements []nftables.
 	return []expr.Any{&expr.Lookup{SourceRegister: reg, SetName: s.Name, SetID: s.ID, Invert: invert}}
 }
 
+// notIn goes on if the address in the register is in none of the prefixes, which are of one family and do not overlap. A
+// few single addresses are compared one by one: a set for them costs more to make than it saves.
+func (b *batch) notIn(list []netip.Prefix) []expr.Any {
+	few := len(list) <= 4
+	for _, p := range list {
+		few = few && p.IsSingleIP()
+	}
+	if !few {
+		key := nftables.TypeIPAddr
+		if list[0].Addr().Is6() {
+			key = nftables.TypeIP6Addr
+		}
+		return b.in(key, true, prefixes(list), true)
+	}
+	var m []expr.Any
+	for _, p := range list {
+		m = append(m, isNot(p.Addr().AsSlice()...)...)
+	}
+	return m
+}
+
 // prefixes turns subnets of one family into the elements of an interval set. They must not overlap.
 func prefixes(list []netip.Prefix) []nftables.SetElement {
 	var out []nftables.SetElement

@@ -69,6 +69,9 @@ func (n *Network) Tags() []Tag {
 // DeleteTag forgets a tag and removes its segments. While a zone has a NIC on one it is zones.ErrBusy. A tag that never
 // was: nil.
 func (n *Network) DeleteTag(ctx context.Context, name string) error {
+	if err := n.ensureTables(); err != nil {
+		return err
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	links, err := n.ours()
@@ -155,6 +158,9 @@ func (n *Network) uplinked(uplink string, bridge int) bool {
 func (n *Network) makeSegment(t *Tag, vlan int, name string) (netlink.Link, error) {
 	fail := func(what string, err error) (netlink.Link, error) {
 		return nil, fmt.Errorf("nic tag %s, vlan %d: %s: %w", t.Name, vlan, what, err)
+	}
+	if err := n.ensureTables(); err != nil {
+		return nil, err
 	}
 	var vni uint32
 	if t.VXLAN != nil {
