@@ -153,8 +153,16 @@ func (d *Driver) sweepInits() error {
 	return sweepInits(filepath.Join(d.cfg.StateDir, "init"), used)
 }
 
-// tidy removes the directories that machines are made in, if there is none in them. Who needs them again makes them again.
+func (d *Driver) lockPath() string { return filepath.Join(d.cfg.StateDir, "lock") }
+
+// tidy removes the directories that machines are made in, if there is none in them and nobody is making one. Who needs them again
+// makes them again.
 func (d *Driver) tidy() {
+	lock, err := lockFile(d.lockPath(), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		return
+	}
+	defer lock.Close()
 	_ = os.Remove(d.cfg.MountDir)
 	if cg, err := d.cgroup("none", nil); err == nil {
 		for _, p := range cg.GetPaths() {

@@ -103,7 +103,7 @@ func (d *Driver) serve(m *machine) error {
 	}
 	defer told.Close()
 	// The library starts it in the directory where the root was mounted for a while, so there has to be one.
-	if err := os.MkdirAll(filepath.Join(d.cfg.MountDir, m.rec.ID), 0o711); err != nil {
+	if err := makeDir(filepath.Join(d.cfg.MountDir, m.rec.ID)); err != nil {
 		return err
 	}
 	defer func() { _ = d.hideRoot(m.rec.ID) }()

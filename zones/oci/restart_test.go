@@ -182,3 +182,35 @@ func noTrace(t testing.TB, m zones.Machine) {
 		t.Errorf("the mount point is left")
 	}
 }
+
+// TestCloseBesideStart has processes come and go on the state directory of one that starts machines.
+func TestCloseBesideStart(t *testing.T) {
+	testenv.NeedRoot(t)
+	dir := runDir(t)
+	d := open(t, dir)
+	t.Cleanup(func() { cleanUp(t, d) })
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if err := open(t, dir).Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}()
+	m := machine(t)
+	for range 5 {
+		start(t, d, m)
+		if err := d.Destroy(t.Context(), m.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(stop)
+	<-done
+}

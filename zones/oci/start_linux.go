@@ -64,9 +64,14 @@ func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, erro
 
 // start does the work. Whatever it returns with an error, remove clears what there is.
 func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) {
+	// Other processes leave what machines are made in alone meanwhile.
+	lock, err := lockFile(d.lockPath(), unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close()
 	rec := record{ID: m.ID, RunDir: m.RunDir, Boot: bootID(), IDs: m.IDs, Limits: m.Limits, Own: m.Init.Own, StopSignal: m.Init.StopSignal,
 		NoNewPrivileges: m.NoNewPrivileges, Init: d.init.key}
-	var err error
 	if rec.Capabilities, err = capabilitiesOf(m.Spec.LimitPriv); err != nil {
 		return nil, err
 	}
@@ -153,13 +158,23 @@ func (d *Driver) showRoot(m *zones.Machine) (string, error) {
 	}
 	defer tree.Close()
 	dir := filepath.Join(d.cfg.MountDir, m.ID)
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	if err := makeDir(dir); err != nil {
 		return "", err
 	}
 	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
 		return "", fmt.Errorf("mount root: %w", err)
 	}
 	return dir, nil
+}
+
+// makeDir is os.MkdirAll beside somebody who removes the directory above because it is empty.
+func makeDir(dir string) error {
+	for try := 0; ; try++ {
+		err := os.MkdirAll(dir, 0o711)
+		if !errors.Is(err, fs.ErrNotExist) || try == 10 {
+			return err
+		}
+	}
 }
 
 // hideRoot undoes showRoot, as often as it was done.
