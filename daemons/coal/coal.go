@@ -57,7 +57,9 @@ func (c *coal) open(ctx context.Context, cfg front.Config, nodes int) error {
 	}
 	cfg.Dir, cfg.Log, cfg.Name, cfg.Dial = c.state.Path(), c.log, program, c.dial
 	cfg.Audit = c.log.Enabled(ctx, slog.LevelInfo)
-	cfg.StreamingMB = cmp.Or(cfg.StreamingMB, 256) // a laptop's disk
+	// A laptop's disk is small, and often fuller than a server's may be. The nodes keep a reserve of their own.
+	cfg.StreamingMB = cmp.Or(cfg.StreamingMB, 256)
+	cfg.MaxPercentUsed = cmp.Or(cfg.MaxPercentUsed, 100)
 	var err error
 	c.front, err = front.Open(ctx, cfg)
 	return err
@@ -130,7 +132,12 @@ func (c *coal) prepare(ctx context.Context, public string, shutdown func()) erro
 		return fmt.Errorf("start: %w", err)
 	}
 	for _, n := range c.nodes {
-		if err := c.reporter(n).RunOnce(ctx); err != nil {
+		began := time.Now()
+		err := c.reporter(n).RunOnce(ctx)
+		if err == nil {
+			err = c.front.Fleet.WaitReport(ctx, n.name, began)
+		}
+		if err != nil {
 			return fmt.Errorf("storage node %s: %w", n.name, err)
 		}
 	}

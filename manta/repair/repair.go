@@ -64,7 +64,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	var err error
 	s.queue, err = durable.NewRepairer(durable.RepairConfig{
-		Store: cfg.Storage, Rewrite: s.rewrite, Workers: cfg.Workers, BytesPerSecond: cfg.BytesPerSecond, Logger: s.log,
+		Store: cfg.Storage, Current: s.current, Rewrite: s.rewrite, Workers: cfg.Workers, BytesPerSecond: cfg.BytesPerSecond, Logger: s.log,
 	})
 	return s, err
 }
@@ -121,6 +121,11 @@ func (s *Service) search(ctx context.Context) error {
 	wanted := s.nameless
 	s.nameless = map[storage.ObjectID]bool{}
 	s.mu.Unlock()
+	if m := s.queue.Metrics(); m.Waiting == 0 && m.Working == 0 {
+		s.mu.Lock()
+		clear(s.keys) // of repairs that are done
+		s.mu.Unlock()
+	}
 	if len(wanted) == 0 {
 		return nil
 	}
@@ -140,6 +145,7 @@ func (s *Service) search(ctx context.Context) error {
 		}
 		if wanted[loc.ID] {
 			delete(wanted, loc.ID)
+			s.learn(loc.ID, e.Key)
 			s.queue.Add(loc)
 		}
 	}
@@ -157,6 +163,11 @@ type Progress struct {
 // now and then. When it returns without error no entry refers to the node any more; after an error it may be called again and goes
 // on with what is left.
 func (s *Service) Evacuate(ctx context.Context, node string, progress func(Progress)) error {
+	defer func() { // what was learnt is used up; a repair that still waits finds its entry anew
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		clear(s.keys)
+	}()
 	// A second look finds what was put while the first ran.
 	for pass := 0; ; pass++ {
 		var p Progress
@@ -195,9 +206,7 @@ func (s *Service) on(ctx context.Context, node string, p *Progress, progress fun
 			}
 			loc, err := location(e)
 			if err == nil {
-				s.mu.Lock()
-				s.keys[loc.ID] = e.Key
-				s.mu.Unlock()
+				s.learn(loc.ID, e.Key)
 				p.Seen++
 				p.Bytes += loc.Size
 				if progress != nil {
@@ -211,11 +220,44 @@ func (s *Service) on(ctx context.Context, node string, p *Progress, progress fun
 	}
 }
 
+// current returns where an object's entry says that its copies are, so that nothing is brought back that was deleted meanwhile. Where the entry is
+// not known, repair in place goes by what the report says.
+func (s *Service) current(ctx context.Context, loc durable.Location) (durable.Location, error) {
+	s.mu.Lock()
+	key, ok := s.keys[loc.ID]
+	s.mu.Unlock()
+	if !ok {
+		return loc, nil
+	}
+	st, err := s.cfg.Namespace.Look(ctx, key, false)
+	if err != nil {
+		return loc, err
+	}
+	if st.Entry == nil || st.Entry.ObjectID != loc.ID.Object.String() {
+		s.forget(loc.ID)
+		return loc, fmt.Errorf("%w: %s", storage.ErrNotFound, loc.ID)
+	}
+	return location(st.Entry)
+}
+
+func (s *Service) learn(id storage.ObjectID, key manta.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.keys) < maxNameless {
+		s.keys[id] = key
+	}
+}
+
+func (s *Service) forget(id storage.ObjectID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.keys, id)
+}
+
 // rewrite records new places of an object's copies.
 func (s *Service) rewrite(ctx context.Context, old, new durable.Location) error {
 	s.mu.Lock()
 	key, ok := s.keys[old.ID]
-	delete(s.keys, old.ID)
 	s.mu.Unlock()
 	if !ok {
 		var err error

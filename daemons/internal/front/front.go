@@ -44,6 +44,9 @@ type Config struct {
 	// StreamingMB is the room that a node must have for an upload of unknown size; 5,120.
 	StreamingMB int64 `json:"streaming_mb,omitempty"`
 
+	// MaxPercentUsed is how full a node may be to take ordinary writes; 90.
+	MaxPercentUsed int `json:"max_percent_used,omitempty"`
+
 	// MaxInFlightMB bounds the memory of all uploads together; 96. Beyond it uploads are told to come again.
 	MaxInFlightMB int64 `json:"max_in_flight_mb,omitempty"`
 
@@ -142,7 +145,10 @@ func (f *Front) openStorage(ctx context.Context, cfg Config) (err error) {
 	if f.Registry, err = fleet.NewRegistry(ctx, f.Records); err != nil {
 		return err
 	}
-	policy := picker.Config{MultiDatacenter: cfg.MultiDC, StreamingSize: cmp.Or(cfg.StreamingMB, 5120) << 20}
+	policy := picker.Config{
+		MultiDatacenter: cfg.MultiDC, MaxPercentUsed: cfg.MaxPercentUsed, MaxPercentUsedOperator: max(cfg.MaxPercentUsed, 92),
+		StreamingSize: cmp.Or(cfg.StreamingMB, 5120) << 20,
+	}
 	if f.Fleet, err = fleet.New(fleet.Config{Store: f.Records, Dial: cfg.Dial, Policy: policy, Logger: cfg.Log}); err != nil {
 		return err
 	}
