@@ -86,7 +86,7 @@ type Driver interface {
 	// Destroy ends the machine by force if it runs and removes every trace of it that the driver made. It is the
 	// undo of Start: it works from the id alone, in a process that never saw the machine, after a crash at any
 	// point of Start, and may be repeated. An id that never was: nil. On error it may be called again. What the
-	// caller prepared (root, disks, network namespace) is left as it is, unmounted from nowhere but the machine.
+	// caller prepared (root, disks, network namespace) is left as it is.
 	Destroy(ctx context.Context, id string) error
 }
 

@@ -18,7 +18,8 @@ type ExecRequest struct {
 	User User
 
 	// Stdin, Stdout, Stderr are its streams; nil is /dev/null. An *os.File is handed over as it is, so nothing is
-	// copied; it stays the caller's. With TTY, Stderr must be nil.
+	// copied; it stays the caller's. With TTY, Stderr must be nil. What the program left in the background may hold its
+	// outputs open: a driver reads on for a moment after the program's end, not longer.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 
