@@ -149,7 +149,9 @@ type Add struct {
 	Delta  int64
 }
 
-// CheckCounter refuses the batch unless Min <= value <= Max.
+// CheckCounter refuses the batch unless Min <= value <= Max. Unlike an Add, which many batches may make to a counter at once, it has the
+// counter to itself until the batch is in: on PostgreSQL until it is durable. Do not put one into every create of an entry; a limit
+// that may be passed by a few is better looked up with [Store.Counter] before.
 type CheckCounter struct {
 	Bucket   string
 	Key      Key
@@ -160,7 +162,7 @@ type CheckCounter struct {
 // (1,000 if 0, 10,000 at most); a nil value removes the field. Query must be answerable by an index or name a partition.
 //
 // UpdateMany and DeleteMany select from the state before the batch, leaving out the keys that another operation of the batch
-// writes: those named in a Put or Delete, and those that an earlier UpdateMany or DeleteMany has selected. Both hold up all other commits to
+// writes: those named in a Put or Delete, and those that an earlier UpdateMany or DeleteMany has selected; the limit counts them all the same. Both hold up all other commits to
 // the bucket while they run, so keep their limits small.
 type UpdateMany struct {
 	Bucket string

@@ -148,23 +148,19 @@ func appendIndexKey(dst []byte, index uint32, perPartition bool, value []byte, k
 	return appendKey(appendValue(dst, value), k)
 }
 
-// takeIndexKey takes apart what follows the index's id.
-func takeIndexKey(b []byte, perPartition bool) (value []byte, k metastore.Key, err error) {
+// splitIndexKey takes apart what follows the index's id, and appends the record's key to dst: its parts are in the index key as they are.
+func splitIndexKey(dst []byte, bucket uint32, b []byte, perPartition bool) (value, record []byte, err error) {
+	dst = idKey(dst, kindRecord, bucket)
 	if perPartition {
-		if k.Partition, b, err = takePart(b); err != nil {
-			return nil, k, err
+		_, _, rest, err := splitPart(b)
+		if err != nil {
+			return nil, nil, err
 		}
-		if value, b, err = takeValue(b); err != nil {
-			return nil, k, err
-		}
-		k.Name, _, err = takePart(b)
-		return value, k, err
+		dst = append(dst, b[:len(b)-len(rest)]...)
+		b = rest
 	}
-	if value, b, err = takeValue(b); err != nil {
-		return nil, k, err
-	}
-	k, err = takeKey(b)
-	return value, k, err
+	value, b, err = takeValue(b)
+	return value, append(dst, b...), err
 }
 
 func logKey(seq uint64, op uint32) []byte {

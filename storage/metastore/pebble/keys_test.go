@@ -29,8 +29,8 @@ func FuzzKeys(f *testing.F) {
 		}
 		for _, perPartition := range []bool{false, true} {
 			x, y := appendIndexKey(nil, 1, perPartition, v1, a), appendIndexKey(nil, 1, perPartition, v2, b)
-			v, k, err := takeIndexKey(x[5:], perPartition)
-			if !bytes.Equal(v, v1) || k != a || err != nil {
+			v, k, err := splitIndexKey(nil, 7, x[5:], perPartition)
+			if !bytes.Equal(v, v1) || !bytes.Equal(k, recordKey(7, a)) || err != nil {
 				t.Fatalf("%q of %q came back as %q of %q, %v", v1, a, v, k, err)
 			}
 			if !perPartition && !bytes.Equal(v1, v2) {
@@ -53,8 +53,8 @@ func FuzzTake(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		takeKey(b)
 		takeValue(b)
-		takeIndexKey(b, true)
-		takeIndexKey(b, false)
+		splitIndexKey(nil, 1, b, true)
+		splitIndexKey(nil, 1, b, false)
 		splitRecord(b)
 		counterValue(b)
 	})

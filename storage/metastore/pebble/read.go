@@ -178,6 +178,10 @@ func (x source) entries(ctx context.Context, r engine.Request) ([]engine.Row, bo
 		upper = appendBound(bytes.Clone(prefix), r.Scan.Hi)
 	}
 	sieve := r.Partition != nil && !perPartition
+	var partition []byte
+	if sieve {
+		partition = appendPart(nil, *r.Partition)
+	}
 	if sieve && r.Scan.Eq {
 		lower = appendPart(appendValue(bytes.Clone(prefix), r.Scan.Lo), *r.Partition)
 		upper, sieve = keyEnd(lower), false
@@ -202,14 +206,14 @@ func (x source) entries(ctx context.Context, r engine.Request) ([]engine.Row, bo
 		if seen++; seen%1024 == 0 && ctx.Err() != nil {
 			return nil, false, ctx.Err()
 		}
-		value, key, err := takeIndexKey(it.Key()[skip:], perPartition)
+		value, key, err := splitIndexKey(full[:0], b.ID, it.Key()[skip:], perPartition)
 		if err != nil {
 			return nil, false, fmt.Errorf("read index of %s: %w", b.Bucket.Name, err)
 		}
-		if sieve && key.Partition != *r.Partition {
+		full = key
+		if sieve && !bytes.HasPrefix(full[5:], partition) {
 			continue
 		}
-		full = appendKey(idKey(full[:0], kindRecord, b.ID), key)
 		v, closer, err := snapshot.Get(full)
 		if errors.Is(err, lsm.ErrNotFound) {
 			return nil, false, fmt.Errorf("index of %s names a record that is not there: %w", b.Bucket.Name, errCorrupt)
