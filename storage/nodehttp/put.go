@@ -16,16 +16,10 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// bodyBuffer is the piece in which bodies are moved.
-const bodyBuffer = 256 << 10
-
-var (
-	largeBuffers = sync.Pool{New: func() any { return new([bodyBuffer]byte) }}
-	smallBuffers = sync.Pool{New: func() any { return new([smallBody]byte) }}
-)
-
 // smallBody is the size up to which a body is moved in one piece.
 const smallBody = 64 << 10
+
+var smallBuffers = sync.Pool{New: func() any { return new([smallBody]byte) }}
 
 func (x *exchange) put(id storage.ObjectID) {
 	info, err := x.receive(id)
@@ -51,7 +45,7 @@ func (x *exchange) receive(id storage.ObjectID) (storage.Info, error) {
 		return storage.Info{}, err
 	}
 	defer w.Cancel()
-	if err := p.copy(w, size); err != nil {
+	if err := p.copy(w); err != nil {
 		return storage.Info{}, err
 	}
 	sums, err := p.sums()
@@ -115,17 +109,10 @@ func (p *putBody) expect() error {
 	return nil
 }
 
-func (p *putBody) copy(w storage.Writer, size int64) error {
-	var buf []byte
-	if size >= 0 && size < smallBody {
-		b := smallBuffers.Get().(*[smallBody]byte)
-		defer smallBuffers.Put(b)
-		buf = b[:]
-	} else {
-		b := largeBuffers.Get().(*[bodyBuffer]byte)
-		defer largeBuffers.Put(b)
-		buf = b[:]
-	}
+func (p *putBody) copy(w storage.Writer) error {
+	b := smallBuffers.Get().(*[smallBody]byte) // small, because a slow peer holds it for long
+	defer smallBuffers.Put(b)
+	buf := b[:]
 	for {
 		p.x.moving()
 		n, err := fillFrom(p.x.r.Body, buf)

@@ -13,8 +13,8 @@ import (
 	"github.com/mobulacloud/mobula/storage/objfile/diskfs"
 )
 
-// readWindow is how much of a file is read and verified at once: a few blocks.
-const readWindow = 4 * blockSize
+// readWindow is how much of a file is read and verified at once. Every open reader that has begun holds so much, slow ones too.
+const readWindow = 2 * blockSize
 
 var windowPool = sync.Pool{New: func() any { return new([readWindow]byte) }}
 
