@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -366,5 +367,42 @@ func TestFloodedConsole(t *testing.T) {
 		if out, code := sh(t, d, m.ID, "sleep 0.05; echo on"); code != 0 || out != "on\n" {
 			t.Fatalf("%d %s", code, out)
 		}
+	}
+}
+
+// TestForeignRoot runs a zone whose root has one static program and nothing of the host: no loader, no library.
+func TestForeignRoot(t *testing.T) {
+	busybox := testenv.NeedTool(t, "busybox", "busybox")
+	if out, err := exec.Command("ldd", busybox).CombinedOutput(); err == nil {
+		t.Skipf("busybox is not static here: %s", out)
+	}
+	d := newDriver(t)
+	m := machine(t)
+	m.Mounts = nil
+	m.Spec.Brand = zones.BrandLX
+	m.Root.Path = t.TempDir()
+	if err := os.Mkdir(filepath.Join(m.Root.Path, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"sh", "id", "sleep", "echo"} {
+		if err := os.WriteFile(filepath.Join(m.Root.Path, "bin", name), data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.Init = zones.Init{Args: []string{"/bin/sh", "-c", "exit $(id -u)5"}}
+	start(t, d, m)
+	if st, err := d.Wait(t.Context(), m.ID); err != nil || st.Code != 5 {
+		t.Errorf("Wait = %+v, %v", st, err)
+	}
+	own := machine(t)
+	own.Mounts, own.Spec.Brand, own.Root = nil, zones.BrandLX, m.Root
+	own.Init = zones.Init{Own: true, Args: []string{"/bin/sh", "-c", "sleep 1000; exit"}}
+	start(t, d, own)
+	if out, code := sh(t, d, own.ID, "echo /proc/1/exe /etc/*"); code != 0 || out != "/proc/1/exe /etc/*\n" {
+		t.Errorf("%d %q", code, out)
 	}
 }
