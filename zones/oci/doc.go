@@ -12,8 +12,8 @@
 // either way a server in the zone starts programs at the cost of a fork.
 //
 // Of the Spec it reads brand, limit_priv and the max_*_ids and max_shm_memory of System V; fs_allowed and kernel_version have no
-// counterpart here and are not read. An image whose own init is systemd needs a host with unified control groups, and gets them
-// read-only, which most of systemd's units do without but not all.
+// counterpart here and are not read. systemd as an image's own init has not been tried: it wants to write its control group, which
+// is read-only here.
 //
 // What must outlive the process is below Config.StateDir and each machine's RunDir. Processes that share a StateDir must take
 // turns for each zone, as zones/host does.
