@@ -3,12 +3,12 @@ package webapi
 import (
 	"errors"
 	"mime"
-	"net/url"
-	"slices"
+	"path"
 	"strings"
 )
 
-// canonicalDisposition reads a Content-Disposition and writes it anew: type and names in lower case, parameters in order of their names, values in quotes.
+// canonicalDisposition reads a Content-Disposition and writes it anew, as the original does: the type in lower case, and of the parameters only the name of
+// the file, without directories, in quotes. A name with characters beyond Latin-1 is there twice, the second time as RFC 8187 has it.
 func canonicalDisposition(v string) (string, error) {
 	kind, params, err := mime.ParseMediaType(v)
 	if err != nil {
@@ -17,33 +17,43 @@ func canonicalDisposition(v string) (string, error) {
 	if strings.Contains(kind, "/") {
 		return "", errors.New("no disposition type")
 	}
-	names := make([]string, 0, len(params))
-	for name := range params {
-		if name == "" {
-			return "", errors.New("parameter without a name")
-		}
-		names = append(names, name)
+	name := params["filename"]
+	if name == "" {
+		return kind, nil
 	}
-	slices.Sort(names)
+	name = path.Base(name)
+	plain := strings.Map(func(c rune) rune {
+		if c < ' ' || c > '~' && c < 0xa0 || c > 0xff {
+			return '?'
+		}
+		return c
+	}, name)
 	var b strings.Builder
 	b.WriteString(kind)
-	for _, name := range names {
-		value := params[name]
-		b.WriteString("; ")
-		b.WriteString(name)
-		if !isASCII(value) {
-			b.WriteString("*=UTF-8''")
-			b.WriteString(strings.ReplaceAll(url.QueryEscape(value), "+", "%20"))
-			continue
+	b.WriteString(`; filename="`)
+	for _, c := range plain {
+		if c == '"' || c == '\\' {
+			b.WriteByte('\\')
 		}
-		b.WriteString(`="`)
-		for _, c := range []byte(value) {
-			if c == '"' || c == '\\' {
-				b.WriteByte('\\')
+		b.WriteRune(c)
+	}
+	b.WriteByte('"')
+	if plain != name || strings.Contains(name, "%") {
+		b.WriteString("; filename*=UTF-8''")
+		for _, c := range []byte(name) {
+			if isAttrChar(c) {
+				b.WriteByte(c)
+			} else {
+				b.WriteByte('%')
+				b.WriteByte("0123456789ABCDEF"[c>>4])
+				b.WriteByte("0123456789ABCDEF"[c&15])
 			}
-			b.WriteByte(c)
 		}
-		b.WriteByte('"')
 	}
 	return b.String(), nil
+}
+
+// isAttrChar reports whether a byte stands for itself in an extended parameter.
+func isAttrChar(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$&+-.^_`|~", c) >= 0
 }
