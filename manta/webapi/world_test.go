@@ -38,6 +38,7 @@ type world struct {
 	ns      *namespace.Namespace
 	storage *durable.Store
 	nodes   map[string]*storagetest.MemNode
+	fleet   *durable.Static
 	dir     *ufds.Directory
 	cache   *authcache.Cache
 	uploads *mpu.Service
@@ -85,6 +86,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	}
 	static, err := durable.OpenStatic(ctx, picker.Config{StreamingSize: 1 << 20}, fleet)
 	must(err)
+	w.fleet = static
 	w.storage, err = durable.New(durable.Config{Nodes: static})
 	must(err)
 	w.dir, err = ufds.New(ufds.Config{Store: w.store})
