@@ -170,8 +170,8 @@ func createUpload(r *Request) error {
 	if err != nil {
 		return err
 	}
-	if !manta.IsTop(target.Top()) {
-		return cannotCreate("data.objectPath is not a path of the store")
+	if !manta.IsTop(target.Top()) || target.Top() == "uploads" {
+		return cannotCreate("data.objectPath is not where an object may be")
 	}
 	req.ObjectKey = target.Key(owner.UUID)
 	if err := r.uploadCopies(&req); err != nil {
@@ -215,13 +215,16 @@ func uploadHeaders(in map[string]any) (map[string]any, error) {
 	headers := map[string]any{}
 	for name, value := range in {
 		name = strings.ToLower(name)
+		if name == "" || strings.ContainsFunc(name, func(c rune) bool { return c > 0x7e || !isAttrChar(byte(c)) && c != '*' && c != '%' && c != '\'' }) {
+			return nil, cannotCreate("%.100q is no header", name)
+		}
 		switch name {
 		case "if-match", "if-none-match", "if-modified-since", "if-unmodified-since":
 			return nil, cannotCreate("data.headers should not have %q", name)
 		}
 		switch v := value.(type) {
 		case string:
-			if strings.ContainsAny(v, "\r\n\x00") {
+			if strings.ContainsFunc(v, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
 				return nil, cannotCreate("data.headers[%q] is no header value", name)
 			}
 			if name == "content-length" {
