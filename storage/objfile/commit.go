@@ -275,12 +275,12 @@ func (s *Store) write(buf []byte) error {
 			s.setReadOnly(fmt.Errorf("journal write: %w", err))
 			return fmt.Errorf("%w: journal write: %w", storage.ErrUnavailable, err)
 		}
-		// What was written in part must not come to life after a crash. Then a new segment, when there is room again.
+		// What was written in part must not come to life after a crash.
 		if terr := errors.Join(s.active.Truncate(s.end), s.active.Sync()); terr != nil {
 			s.setReadOnly(fmt.Errorf("journal: %w", terr))
 			return fmt.Errorf("%w: journal: %w", storage.ErrUnavailable, terr)
 		}
-		s.retire()
+		s.prepared = false
 		return fmt.Errorf("%w: journal write: %w", storage.ErrNoSpace, err)
 	}
 	if err := s.active.Sync(); err != nil {
@@ -335,7 +335,8 @@ func (s *Store) roll() error {
 		if f, err = s.disk.Create(name); err != nil {
 			return s.rollFailed("create", err)
 		}
-		if err := f.Preallocate(s.cfg.SegmentSize); err != nil {
+		// On the last of the space a segment does without it, so that deletes still work.
+		if err := f.Preallocate(s.cfg.SegmentSize); err != nil && !diskfs.NoSpace(err) {
 			f.Close()
 			return s.rollFailed("preallocate", errors.Join(err, s.disk.Remove(name)))
 		}

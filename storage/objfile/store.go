@@ -128,7 +128,8 @@ func Open(dir string, cfg Config) (_ *Store, err error) {
 	return s, nil
 }
 
-// Close ends all background work, finishes the changes under way and closes the store. Readers that are open may be read to their end. A second Close does nothing.
+// Close ends all background work, finishes the changes under way and closes the store. Readers that are open may be read to their end. It waits for calls under way, so it must
+// not be called from inside a List loop. A second Close does nothing.
 func (s *Store) Close() error {
 	if !s.door.close() {
 		return nil
