@@ -113,7 +113,11 @@ func (c *coal) start(ctx context.Context, parts *errgroup.Group) {
 	parts.Go(func() error { return c.front.Run(ctx) })
 	for _, n := range c.nodes {
 		parts.Go(func() error {
-			if err := c.reporter(n).Run(ctx); ctx.Err() == nil {
+			err := c.reporter(n).Run(ctx)
+			if errors.Is(err, fleet.ErrRemoved) {
+				return nil // taken out by the operator: the other nodes go on
+			}
+			if ctx.Err() == nil {
 				return fmt.Errorf("storage node %s: %w", n.name, err)
 			}
 			return nil
@@ -134,6 +138,9 @@ func (c *coal) prepare(ctx context.Context, public string, shutdown func()) erro
 	for _, n := range c.nodes {
 		began := time.Now()
 		err := c.reporter(n).RunOnce(ctx)
+		if errors.Is(err, fleet.ErrRemoved) {
+			continue
+		}
 		if err == nil {
 			err = c.front.Fleet.WaitReport(ctx, n.name, began)
 		}
@@ -152,7 +159,7 @@ func (c *coal) prepare(ctx context.Context, public string, shutdown func()) erro
 	if err != nil {
 		return err
 	}
-	return doors{Manta: url(c.manta), MantaV2: url(c.mantaV2), Admin: url(c.admin), KeyID: ssh.FingerprintLegacyMD5(key)}.write(c.state)
+	return doors{Manta: address(c.manta), MantaV2: address(c.mantaV2), Admin: address(c.admin), KeyID: ssh.FingerprintLegacyMD5(key)}.write(c.state)
 }
 
 func (c *coal) demoAccount(ctx context.Context, ctl *control.Server, public string) error {
@@ -207,7 +214,7 @@ func (c *coal) close() error {
 	return errors.Join(errs...)
 }
 
-func url(l net.Listener) string {
+func address(l net.Listener) string {
 	if l == nil {
 		return ""
 	}

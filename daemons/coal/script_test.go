@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -13,8 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	mathrand "math/rand/v2"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,15 +25,18 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mobulacloud/mobula/internal/testenv"
+	"github.com/mobulacloud/mobula/storage/metastore/postgres/pgtest"
 )
 
 func TestMain(m *testing.M) {
@@ -43,15 +49,56 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script: the unmodified clients of npm's manta package against a coal of each script's own.
 func TestScripts(t *testing.T) {
 	testenv.NeedTool(t, "manta-clients", "mput")
-	runScripts(t, "testdata/script")
+	runScripts(t, "testdata/script", nil)
+	runScripts(t, "testdata/large", nil)
+}
+
+// TestScriptsOnPostgres runs the same scripts with the records in PostgreSQL, in one database and on a ring of three.
+func TestScriptsOnPostgres(t *testing.T) {
+	testenv.NeedTool(t, "manta-clients", "mput")
+	server := pgtest.Start(t, pgtest.Config{})
+	for _, shards := range []int{1, 3} {
+		t.Run(strconv.Itoa(shards), func(t *testing.T) {
+			runScripts(t, "testdata/script", func() []string {
+				var flags []string
+				for range shards {
+					flags = append(flags, "-metastore", newDatabase(t, server))
+				}
+				return flags
+			})
+		})
+	}
+}
+
+var databases atomic.Int64
+
+// newDatabase makes a database on a server and returns its URL.
+func newDatabase(t *testing.T, server *pgtest.Server) string {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	name := fmt.Sprintf("coal%d", databases.Add(1))
+	if _, err := conn.Exec(t.Context(), "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/" + name
+	return u.String()
 }
 
 // TestCommandScripts runs testdata/command: coal's own command line, for which no client is needed.
 func TestCommandScripts(t *testing.T) {
-	runScripts(t, "testdata/command")
+	runScripts(t, "testdata/command", nil)
 }
 
-func runScripts(t *testing.T, dir string, flags ...string) {
+// runScripts runs the scripts of a directory, each with flags of its own for coal.
+func runScripts(t *testing.T, dir string, flags func() []string) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 dir,
 		RequireExplicitExec: true,
@@ -59,22 +106,28 @@ func runScripts(t *testing.T, dir string, flags ...string) {
 			home := filepath.Join(env.WorkDir, "home")
 			env.Setenv("HOME", home)
 			env.Setenv("XDG_STATE_HOME", filepath.Join(env.WorkDir, "state"))
-			env.Setenv("COAL_FLAGS", strings.Join(flags, " "))
+			if flags != nil {
+				env.Setenv("COAL_FLAGS", strings.Join(flags(), "\n"))
+			}
 			env.Setenv("TMPDIR", env.WorkDir)
 			return os.Mkdir(home, 0o700)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"coal-up":    cmdCoalUp,
-			"coal-stop":  cmdCoalStop,
-			"coal-kill":  cmdCoalKill,
-			"curl":       cmdCurl,
-			"random":     cmdRandom,
-			"concat":     cmdConcat,
-			"setvar":     cmdSetvar,
-			"lines":      cmdLines,
-			"put-many":   cmdPutMany,
-			"ssh-keygen": cmdSSHKeygen,
-			"login":      cmdLogin,
+			"coal-up":      cmdCoalUp,
+			"coal-stop":    cmdCoalStop,
+			"coal-kill":    cmdCoalKill,
+			"curl":         cmdCurl,
+			"random":       cmdRandom,
+			"concat":       cmdConcat,
+			"setvar":       cmdSetvar,
+			"lines":        cmdLines,
+			"same-md5":     cmdSameMD5,
+			"memory-below": cmdMemoryBelow,
+			"address-of":   cmdAddressOf,
+			"url-of":       cmdURLOf,
+			"put-many":     cmdPutMany,
+			"ssh-keygen":   cmdSSHKeygen,
+			"login":        cmdLogin,
 		},
 	})
 }
@@ -105,7 +158,7 @@ func current(ts *testscript.TestScript) *running {
 // coal-up [FLAG...]: start a coal on $WORK/coal, wait until it says that it is ready and take over `coal env`.
 func cmdCoalUp(ts *testscript.TestScript, neg bool, args []string) {
 	dir := filepath.Join(ts.Getenv("XDG_STATE_HOME"), "mobula", "coal") // coal's own default
-	args = slices.Concat([]string{"up", "-manta", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, strings.Fields(ts.Getenv("COAL_FLAGS")), args)
+	args = slices.Concat([]string{"up", "-manta", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, strings.FieldsFunc(ts.Getenv("COAL_FLAGS"), func(r rune) bool { return r == '\n' }), args)
 	r := &running{exited: make(chan struct{})}
 	r.cmd = exec.Command("coal", args...)
 	r.cmd.Dir = ts.MkAbs(".")
@@ -240,6 +293,47 @@ func cmdLines(ts *testscript.TestScript, neg bool, args []string) {
 	if got := strings.Count(ts.ReadFile(args[0]), "\n"); strconv.Itoa(got) != args[1] {
 		ts.Fatalf("%s has %d lines, want %s", args[0], got, args[1])
 	}
+}
+
+// same-md5 FILE: all lines of mmd5's output begin with the same sum.
+func cmdSameMD5(ts *testscript.TestScript, neg bool, args []string) {
+	sums := map[string]bool{}
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		sum, _, _ := strings.Cut(line, " ")
+		sums[sum] = true
+	}
+	if len(sums) != 1 {
+		ts.Fatalf("sums are %v, want one", slices.Collect(maps.Keys(sums)))
+	}
+}
+
+// memory-below MB: the most memory that coal ever had. The race detector's own memory does not count: there is no saying how much it is.
+func cmdMemoryBelow(ts *testscript.TestScript, neg bool, args []string) {
+	limit, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", current(ts).cmd.Process.Pid))
+	if errors.Is(err, os.ErrNotExist) {
+		return // no /proc here
+	}
+	ts.Check(err)
+	_, rest, _ := strings.Cut(string(b), "VmHWM:")
+	var kb int
+	_, err = fmt.Sscan(rest, &kb)
+	ts.Check(err)
+	ts.Logf("coal had at most %d MB", kb>>10)
+	if kb>>10 > limit && !raceEnabled {
+		ts.Fatalf("coal had %d MB, want at most %d", kb>>10, limit)
+	}
+}
+
+// address-of VARIABLE: $ADDRESS from a URL in the environment.
+func cmdAddressOf(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Setenv("ADDRESS", strings.TrimPrefix(ts.Getenv(args[0]), "http://"))
+}
+
+// url-of VARIABLE PATH: the file url with a URL in the environment and a path.
+func cmdURLOf(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs("url"), []byte(ts.Getenv(args[0])+args[1]), 0o666))
 }
 
 // put-many DIR N: N objects with a token, many at a time, named so that their order is not that of their creation;

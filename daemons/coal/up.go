@@ -141,7 +141,7 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 	defer shutdown()
 	context.AfterFunc(background, shutdown) // a part that failed shuts the doors
 	if err = c.prepare(front, public, shutdown); err == nil {
-		fmt.Fprintf(env.Stdout, "coal: ready: manta %s, directory %s\n", url(c.manta), c.state.Path())
+		fmt.Fprintf(env.Stdout, "coal: ready: manta %s, directory %s\n", address(c.manta), c.state.Path())
 		err = c.doors.Serve(front)
 	}
 	stop()
