@@ -263,6 +263,32 @@ func TestThrottle(t *testing.T) {
 	w.want(503, "ThrottledError", call{as: "alice", method: "GET", path: "/alice/stor/o"})
 }
 
+// TestBusy: uploads beyond what memory is there for are told to come back, before they send anything.
+func TestBusy(t *testing.T) {
+	w := newWorld(t, worldOptions{inFlight: 1 << 20})
+	var held []*wire
+	for i := range 64 {
+		c := w.dial(t)
+		c.head(w, "PUT", fmt.Sprint("/alice/stor/", i), "Expect: 100-continue", "Content-Length: 10000000")
+		a := c.answer("PUT")
+		if a.StatusCode == 100 {
+			c.send(strings.Repeat("x", 300<<10)) // more than one buffer
+			held = append(held, c)
+			continue
+		}
+		if a.StatusCode != 503 || a.code() != "ThrottledError" || a.Header.Get("Retry-After") == "" {
+			t.Errorf("%d %s", a.StatusCode, a.body)
+		}
+		for _, c := range held {
+			c.Close()
+		}
+		w.await(func() bool { return w.storage.Metrics().BytesInFlight == 0 })
+		w.put("/alice/stor/later", "x")
+		return
+	}
+	t.Error("64 uploads of 10 MB at once, with memory for 1 MiB")
+}
+
 func TestStorageTrouble(t *testing.T) {
 	w := newWorld(t, worldOptions{nodes: 2, capacity: 1 << 20})
 	w.put("/alice/stor/o", "precious")

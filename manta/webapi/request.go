@@ -159,8 +159,3 @@ func (r *Request) header(canonical string) string {
 	}
 	return ""
 }
-
-// reads reports whether the request changes nothing.
-func (r *Request) reads() bool {
-	return r.Method == http.MethodGet || r.Method == http.MethodHead || r.Method == http.MethodOptions
-}

@@ -55,6 +55,7 @@ type worldOptions struct {
 	capacity   int64
 	store      metastore.Store                // nil means one in memory
 	fleet      map[storage.Shark]storage.Node // nil means nodes in memory
+	inFlight   int64                          // bytes of uploads
 }
 
 func newWorld(t testing.TB, o worldOptions) *world {
@@ -87,7 +88,7 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	static, err := durable.OpenStatic(ctx, picker.Config{StreamingSize: 1 << 20}, fleet)
 	must(err)
 	w.fleet = static
-	w.storage, err = durable.New(durable.Config{Nodes: static})
+	w.storage, err = durable.New(durable.Config{Nodes: static, MaxInFlight: o.inFlight})
 	must(err)
 	w.dir, err = ufds.New(ufds.Config{Store: w.store})
 	must(err)
