@@ -119,6 +119,7 @@ func (s *Store) options() *lsm.Options {
 	for i := range o.Levels {
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		o.Levels[i].FilterType = lsm.TableFilter
+		o.Levels[i].BlockSize = 16 << 10 // a page of a listing reads a quarter of the blocks that 4 KiB would make
 	}
 	return o
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -83,6 +84,9 @@ func Benchmark(b *testing.B) {
 				r, err := s.Get(b.Context(), "objects", key)
 				if err == nil {
 					_, err = s.Commit(b.Context(), metastore.Batch{metastore.Put{Bucket: "objects", Key: key, Value: benchValue(i), If: metastore.EtagIs(r.Etag)}})
+				}
+				if errors.Is(err, metastore.ErrConflict) {
+					return nil // somebody was quicker
 				}
 				return err
 			})

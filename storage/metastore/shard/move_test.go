@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/pebble"
@@ -377,5 +379,92 @@ func TestGrow(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), []Shard{shards[2], shards[0]}, quick); err == nil {
 		t.Error("a ring opened with another first shard")
+	}
+}
+
+// TestDeadMover has the mover die while its virtual nodes are frozen: reads go on, writes say that they cannot, others are not touched.
+func TestDeadMover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		shards := memories(2)
+		s := open(t, shards, Config{VirtualNodes: 64})
+		defer s.Close()
+		if err := s.Define(t.Context(), loadBucket); err != nil {
+			t.Fatal(err)
+		}
+		key := metastore.Key{Partition: "p", Name: "1"}
+		put := metastore.Batch{metastore.Put{Bucket: "load", Key: key, Value: []byte(`{}`)}}
+		if _, err := s.Commit(t.Context(), put); err != nil {
+			t.Fatal(err)
+		}
+		s.step = func(name string) error {
+			if name == "switch" {
+				return errCrash
+			}
+			return nil
+		}
+		to := shards[1].Name
+		if s.known.Load().ring.owner("p") == 1 {
+			to = shards[0].Name
+		}
+		if err := s.Move(t.Context(), to, s.VNode("p")); !errors.Is(err, errCrash) {
+			t.Fatalf("Move = %v", err)
+		}
+		begin := time.Now()
+		if _, err := s.Commit(t.Context(), put); !errors.Is(err, metastore.ErrReadOnly) {
+			t.Errorf("Commit to a frozen virtual node = %v, want ErrReadOnly", err)
+		}
+		if d := time.Since(begin); d < 5*time.Second || d > 6*time.Second {
+			t.Errorf("Commit waited %v, want 5 s", d)
+		}
+		if _, err := s.Get(t.Context(), "load", key); err != nil {
+			t.Errorf("Get = %v", err)
+		}
+		for i := range 64 {
+			p := fmt.Sprint("q", i)
+			if s.VNode(p) == s.VNode("p") {
+				continue
+			}
+			if _, err := s.Commit(t.Context(), metastore.Batch{metastore.Put{Bucket: "load", Key: metastore.Key{Partition: p}, Value: []byte(`{}`)}}); err != nil {
+				t.Errorf("Commit elsewhere = %v", err)
+			}
+		}
+		if err := s.Move(t.Context(), to, s.VNode("p")); !errors.Is(err, metastore.ErrConflict) {
+			t.Errorf("a second move of the same = %v", err)
+		}
+		s.step = nil
+		if err := s.Resume(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Commit(t.Context(), put); err != nil {
+			t.Errorf("Commit after Resume = %v", err)
+		}
+		check(t, s)
+	})
+}
+
+func TestReserved(t *testing.T) {
+	s := open(t, memories(2), quick)
+	defer s.Close()
+	ctx := t.Context()
+	key := metastore.Key{Name: "map"}
+	if err := s.Define(ctx, metastore.Bucket{Name: "shard_mine"}); !errors.Is(err, metastore.ErrInvalid) {
+		t.Errorf("Define = %v", err)
+	}
+	if _, err := s.Get(ctx, bucketMap, key); !errors.Is(err, metastore.ErrNoBucket) {
+		t.Errorf("Get = %v", err)
+	}
+	if _, err := s.Commit(ctx, metastore.Batch{metastore.Delete{Bucket: bucketMap, Key: key}}); !errors.Is(err, metastore.ErrNoBucket) {
+		t.Errorf("Commit = %v", err)
+	}
+	for _, err := range s.Find(ctx, bucketMap, metastore.Query{Scan: true}) {
+		if !errors.Is(err, metastore.ErrNoBucket) {
+			t.Errorf("Find = %v", err)
+		}
+	}
+	if err := s.Drop(ctx, bucketMap); err != nil {
+		t.Errorf("Drop = %v", err)
+	}
+	if _, err := s.Layout(ctx); err != nil {
+		t.Errorf("the map is gone: %v", err)
 	}
 }
