@@ -2,7 +2,9 @@ package nodehttp
 
 import (
 	"net"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/objfile"
@@ -71,4 +73,56 @@ func TestNodeOnDisk(t *testing.T) {
 		})
 		return client(t, ClientConfig{URL: "http://" + serve(t, HandlerConfig{Node: n}, nil)})
 	})
+}
+
+func TestAgainst(t *testing.T) {
+	for seed := range uint64(5) {
+		n := storagetest.NewMemNode(storagetest.MemConfig{})
+		storagetest.TestAgainst(t, client(t, ClientConfig{URL: "http://" + serve(t, HandlerConfig{Node: n}, nil)}), seed, 300, nil)
+	}
+}
+
+// TestLeaks: whatever way a request ends, nothing of it stays behind.
+func TestLeaks(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("requests", func(t *testing.T) {
+		n := storagetest.NewMemNode(storagetest.MemConfig{})
+		c := client(t, ClientConfig{URL: "http://" + serve(t, HandlerConfig{Node: n}, nil)})
+		data := storagetest.Data(1, 2<<20)
+		for i := range 20 {
+			id := storagetest.NewID()
+			if _, err := storagetest.Put(t.Context(), c, id, data); err != nil {
+				t.Fatal(err)
+			}
+			r, _, err := c.Open(t.Context(), id, 0, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.Read(make([]byte, 10)); err != nil {
+				t.Fatal(err)
+			}
+			r.Close()
+			w, err := c.Create(t.Context(), storagetest.NewID(), storage.CreateOptions{Size: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.Write(data[:i*100_000]); err != nil {
+				t.Fatal(err)
+			}
+			w.Cancel()
+			for range c.List(t.Context(), storage.ObjectID{}) {
+				break
+			}
+		}
+		if u, _ := n.Usage(t.Context()); u.Objects != 20 {
+			t.Errorf("%d objects, want 20", u.Objects)
+		}
+	})
+	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before && time.Now().Before(deadline); {
+		runtime.Gosched() // those that are on their way out
+	}
+	if n := runtime.NumGoroutine(); n > before {
+		buf := make([]byte, 1<<14)
+		t.Errorf("%d goroutines, %d before:\n%s", n, before, buf[:runtime.Stack(buf, true)])
+	}
 }
