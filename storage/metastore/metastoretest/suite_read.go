@@ -387,6 +387,7 @@ func testPages(t *testing.T, s metastore.Store) {
 		{Partition: in}, {OrderBy: "n"}, {Partition: in, Descending: true}, {OrderBy: "n", Descending: true},
 		{Filter: metastore.Eq{Field: "even", Value: true}}, {Filter: metastore.Ge{Field: "n", Value: 3}}, {Filter: metastore.Ge{Field: "n", Value: 3}, Descending: true},
 		{Filter: metastore.Or{metastore.Eq{Field: "n", Value: 1}, metastore.Eq{Field: "even", Value: true}}},
+		{OrderBy: "n", Filter: metastore.Eq{Field: "even", Value: true}}, {OrderBy: "even", Descending: true, Filter: metastore.Eq{Field: "n", Value: 2}},
 	} {
 		whole, err := find(t.Context(), s, "a", q)
 		if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"iter"
@@ -67,7 +68,13 @@ func Find(ctx context.Context, src Source, s *Schema, q metastore.Query) iter.Se
 func (p *Plan) Run(ctx context.Context, src Source, yield func(metastore.Record, error) bool) {
 	start, err := p.start()
 	if err == nil {
-		if p.Collect {
+		done := false
+		if p.Few != nil {
+			done, err = p.sortFew(ctx, src, start, yield)
+		}
+		if done || err != nil {
+			// Answered.
+		} else if p.Collect {
 			err = p.collect(ctx, src, start, yield)
 		} else if len(p.Scans) > 0 {
 			err = p.stream(ctx, src, start, yield)
@@ -131,6 +138,69 @@ func (p *Plan) stream(ctx context.Context, src Source, start *Cursor, yield func
 		}
 		return nil
 	})
+}
+
+// Limits of what sortFew reads before it gives up.
+const (
+	fewRows  = 1000
+	fewBytes = 2 << 20
+)
+
+// sortFew answers from a selective index by sorting, if it turns out to hold few records: what one owner has, by date, say. Otherwise
+// nothing has been yielded, and the way through the order's index, which may meet the filter seldom but needs no sorting, is left.
+func (p *Plan) sortFew(ctx context.Context, src Source, start *Cursor, yield func(metastore.Record, error) bool) (done bool, err error) {
+	type item struct {
+		value []byte
+		metastore.Record
+	}
+	var list []item
+	rows, size := 0, 0
+	r := Request{Schema: p.Schema, Scan: *p.Few, Partition: p.Query.Partition, N: fewRows / 4}
+	for ended := false; !ended; {
+		var page []Row
+		if page, ended, err = src.Page(ctx, r); err != nil {
+			return false, err
+		}
+		for _, row := range page {
+			rows++
+			size += len(row.Record.Value)
+			r.Start = &Cursor{Value: row.Value, Key: row.Record.Key}
+			v, ok := p.orderValue(row.Record.Value)
+			if ok && p.within(v) && p.Matcher.Match(row.Record.Value) {
+				list = append(list, item{v, row.Record})
+			}
+		}
+		if !ended && (rows >= fewRows || size >= fewBytes) {
+			return false, nil
+		}
+	}
+	order := func(a, b item) int {
+		o := cmp.Or(bytes.Compare(a.value, b.value), a.Key.Compare(b.Key))
+		if p.Query.Descending {
+			return -o
+		}
+		return o
+	}
+	slices.SortFunc(list, order)
+	left := p.Query.Limit
+	for _, x := range list {
+		if start != nil && order(x, item{start.Value, metastore.Record{Key: start.Key}}) <= 0 {
+			continue
+		}
+		if !yield(x.Record, nil) {
+			return true, errStopped
+		}
+		if left--; left == 0 {
+			break
+		}
+	}
+	return true, nil
+}
+
+// within reports whether a value is inside the bounds of the order's run, which From has narrowed.
+func (p *Plan) within(v []byte) bool {
+	s := p.Scans[0]
+	return len(v) <= metastore.MaxIndexed && bytes.Compare(s.Lo, v) <= 0 && (s.Hi == nil || bytes.Compare(v, s.Hi) < 0)
 }
 
 // collect answers in key order from scans that run in another: each pass keeps the first keys after the

@@ -28,6 +28,10 @@ type Plan struct {
 	// Order is the index to sort by; -1 is key order.
 	Order int
 
+	// Few is a run that may hold few enough records to sort them, instead of going through all of the order's index; nil if
+	// there is none. Only with an Order.
+	Few *Scan
+
 	// Scans are read one after another. If Collect is false there is one at most, and it runs in the query's order; otherwise what
 	// they give has to be sorted.
 	Scans   []Scan
@@ -72,6 +76,9 @@ func (p *Plan) byIndex() error {
 		}
 	}
 	p.Scans = []Scan{scan}
+	if few, rank := p.scans(q.Filter); rank >= rankEq && len(few) == 1 && few[0].Index != i && p.rank(scan) < rank {
+		p.Few = &few[0]
+	}
 	return nil
 }
 
