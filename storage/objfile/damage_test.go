@@ -242,3 +242,52 @@ func TestScrub(t *testing.T) {
 		t.Errorf("OldestUnverified = %v, want %v", got, now)
 	}
 }
+
+// TestUnreadable: an object that the disk cannot read is given up if the disk can read others, and kept if it can read nothing.
+func TestUnreadable(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	disk := storagetest.NewFaultFS(storagetest.NewCrashFS(0))
+	cfg := crashConfig(nil, time.Hour)
+	cfg.FS = disk
+	cfg.Now = func() time.Time { return now }
+	s, err := Open("", cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { s.Close() }()
+	var ids []storage.ObjectID
+	for range 10 {
+		id := storagetest.NewID()
+		if _, err := storagetest.Put(t.Context(), s, id, storagetest.Data(1, 100_000)); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+		now = now.Add(time.Minute)
+	}
+	damaged := func() int64 {
+		u, err := s.Usage(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.Damaged
+	}
+	eio := storagetest.FailWith(storagetest.ErrFault).On("readat")
+	disk.Set(eio.Under(objectsDir))
+	_, _ = s.Scrub(t.Context(), now, 0)
+	if _, _, err := storagetest.Get(t.Context(), s, ids[0], 0, -1); !errors.Is(err, storage.ErrUnavailable) {
+		t.Errorf("Get from a disk that reads nothing: %v", err)
+	}
+	if n := damaged(); n != 0 {
+		t.Errorf("a disk that reads nothing: %d copies given up", n)
+	}
+	disk.Set(eio.Under(objectPath(ids[3])))
+	if _, err := s.Scrub(t.Context(), now, 0); err != nil {
+		t.Errorf("Scrub: %v", err)
+	}
+	if n := damaged(); n != 1 {
+		t.Errorf("a disk that cannot read one object: %d copies given up", n)
+	}
+	if _, err := s.Stat(t.Context(), ids[3]); !errors.Is(err, storage.ErrNotFound) {
+		t.Errorf("Stat of the object given up: %v", err)
+	}
+}

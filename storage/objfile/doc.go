@@ -40,12 +40,13 @@
 // A byte is handed out only after the check sum of its block (or of the whole packed object) has been verified; on a mismatch the block is read once more from the disk,
 // past the page cache, and only then the copy counts as damaged: the id is absent from then on, what is left goes to quarantine, and Config.OnDamage is told.
 // A disk that answers with an input/output error is not taken for damage, because a cable may be to blame: the caller gets [storage.ErrUnavailable].
+// Only when the background verification can read other objects, and this one again not, it gives the copy up.
 //
 // Deleted objects keep their bytes for [Config].Grace. Then their files are removed, and segments of which less than half is needed are compacted: what is needed is
 // written again at the head, then the segment goes. A purge outlives its segment for as long as the segment with the put is there, or an index that is
 // built anew would find the object alive.
 //
-// Files: record.go, sums.go, segment.go (formats), commit.go, prepare.go (journal), index.go, entry.go, indexfs.go (index), recover.go, format.go (start),
+// Files: store.go, door.go, dirs.go, config.go (the store), record.go, sums.go, segment.go (formats), commit.go, prepare.go (journal), index.go, entry.go, indexfs.go (index), recover.go, format.go (start),
 // writer.go, filewriter.go, reader.go, assemble.go, file.go, delete.go, compact.go, scrub.go, quarantine.go.
 //
 // Stability: experimental; directories that this version writes will be read by later ones.

@@ -463,9 +463,12 @@ func (x *index) empty() (bool, error) {
 	return !it.First(), it.Error()
 }
 
-// first returns the head of a queue.
-func (x *index) first(prefix byte) (at int64, id storage.ObjectID, ok bool, err error) {
+// first returns the head of a queue, but for those in skip.
+func (x *index) first(prefix byte, skip map[storage.ObjectID]bool) (at int64, id storage.ObjectID, ok bool, err error) {
 	x.queue(prefix)(func(a int64, i storage.ObjectID, e error) bool {
+		if e == nil && skip[i] {
+			return true
+		}
 		at, id, ok, err = a, i, e == nil, e
 		return false
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"syscall"
 	"time"
 
 	"github.com/mobulacloud/mobula/storage"
@@ -66,11 +67,12 @@ func (s *Store) scrub(ctx context.Context, since time.Time, rate int64) (objects
 		return err
 	}
 	var last storage.ObjectID
+	unreadable := map[storage.ObjectID]bool{}
 	for {
 		if err := s.interrupted(ctx); err != nil {
 			return objects, err
 		}
-		at, id, ok, err := s.index.first(prefixVerified)
+		at, id, ok, err := s.index.first(prefixVerified, unreadable)
 		if err != nil || !ok || at >= since.Unix() || id == last {
 			return objects, err // the same object again: it could not be noted
 		}
@@ -79,7 +81,11 @@ func (s *Store) scrub(ctx context.Context, since time.Time, rate int64) (objects
 		_, err = s.verify(ctx, id, pace)
 		s.met.scrubbed.Add(1)
 		switch {
-		case err == nil, errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrNotFound):
+		case err == nil:
+			s.giveUp(ctx, unreadable, pace)
+		case errors.Is(err, storage.ErrCorrupt), errors.Is(err, storage.ErrNotFound):
+		case errors.Is(err, syscall.EIO) && len(unreadable) < maxUnreadable:
+			unreadable[id] = true
 		default:
 			return objects, err
 		}
@@ -89,9 +95,25 @@ func (s *Store) scrub(ctx context.Context, since time.Time, rate int64) (objects
 	}
 }
 
+// giveUp looks again at objects that the disk could not read, now that it has read another: so it is they and not the disk. Those that it still cannot read are damaged copies.
+func (s *Store) giveUp(ctx context.Context, unreadable map[storage.ObjectID]bool, pace func(int64) error) {
+	for id := range unreadable {
+		delete(unreadable, id)
+		e, err := s.find(id)
+		if err != nil {
+			continue
+		}
+		if _, err = s.verify(ctx, id, pace); errors.Is(err, syscall.EIO) {
+			_ = s.damage(id, e, "the disk cannot read it", nil)
+		}
+	}
+}
+
 const (
-	minScrubCost = 4096      // an object costs the disk at least this
-	scrubPause   = time.Hour // at most, between looks at the queue
+	minScrubCost  = 4096      // an object costs the disk at least this
+	maxUnreadable = 16        // objects in a row that cannot be read: then it is the disk
+	scrubPause    = time.Hour // at most, between looks at the queue
+	minPause      = time.Minute
 )
 
 func (s *Store) scrubLoop(ctx context.Context) {
@@ -100,8 +122,8 @@ func (s *Store) scrubLoop(ctx context.Context) {
 			s.cfg.Log.Warn("scrub", "err", err)
 		}
 		pause := scrubPause
-		if at, _, ok, err := s.index.first(prefixVerified); err == nil && ok {
-			pause = min(pause, max(time.Second, time.Unix(at, 0).Add(s.cfg.ScrubAge).Sub(s.cfg.Now())))
+		if at, _, ok, err := s.index.first(prefixVerified, nil); err == nil && ok {
+			pause = min(pause, max(minPause, time.Unix(at, 0).Add(s.cfg.ScrubAge).Sub(s.cfg.Now())))
 		}
 		if s.sleep(ctx, pause) != nil {
 			return
