@@ -73,7 +73,7 @@ type commit struct {
 	seq   uint64 // in the change log; 0 if no watched bucket was changed
 
 	changes []change
-	zeros   [][]byte                 // counters that are there and zero
+	checked []checkedCounter         // counters that a CheckCounter has read
 	claimed map[string]metastore.Key // unique values that the batch gives to records, by uniqueKey
 	freed   map[string]struct{}      // unique values that the batch takes from records
 }
@@ -233,8 +233,8 @@ func (c *commit) check(p *engine.Prepared) ([]oldState, error) {
 		if err != nil {
 			return nil, err
 		}
-		if found && n == 0 {
-			c.zeros = append(c.zeros, counterKey(of(b.Schema).ID, b.Key))
+		if found {
+			c.checked = append(c.checked, checkedCounter{counterKey(of(b.Schema).ID, b.Key), n})
 		}
 		if n < b.Min || n > b.Max {
 			refuse(&metastore.ConditionError{Op: b.Op, Bucket: b.Schema.Name, Key: b.Key, Got: fmt.Sprint(n)})
@@ -297,7 +297,7 @@ func (c *commit) write(p *engine.Prepared, olds []oldState, named int, result *m
 			c.changes = append(c.changes, change{b.ID, w.Key})
 		}
 	}
-	if err := c.dropCounters(); err != nil {
+	if err := c.foldCounters(); err != nil {
 		return err
 	}
 	for _, d := range p.Deltas {
@@ -311,11 +311,27 @@ func (c *commit) write(p *engine.Prepared, olds []oldState, named int, result *m
 	return nil
 }
 
-// dropCounters removes counters that a CheckCounter has found at zero, which is what becomes of a directory's when it is removed:
-// the check holds the counter's lock, so no Add can be lost. What the batch itself adds comes after.
-func (c *commit) dropCounters() error {
-	for _, key := range c.zeros {
-		if err := c.batch.Delete(key, nil); err != nil {
+// A checkedCounter is what a CheckCounter has read.
+type checkedCounter struct {
+	key   []byte
+	value int64
+}
+
+// foldCounters puts what a CheckCounter has read in the place of all that was added to the counter before, so that the next reader need not add it up
+// again; a counter at zero, which is what becomes of a directory's when it is removed, goes. The check holds the counter's lock, so no Add can be
+// lost. What the batch itself adds comes after. A batch that writes nothing else leaves counters as they are.
+func (c *commit) foldCounters() error {
+	if c.batch.Empty() {
+		return nil
+	}
+	for _, x := range c.checked {
+		var err error
+		if x.value == 0 {
+			err = c.batch.Delete(x.key, nil)
+		} else {
+			err = c.batch.Set(x.key, addOperand(x.value), nil)
+		}
+		if err != nil {
 			return err
 		}
 	}

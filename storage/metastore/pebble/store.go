@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -83,6 +84,12 @@ var _ metastore.Store = (*Store)(nil)
 func Open(dir string, c Config) (*Store, error) {
 	if err := c.fill(); err != nil {
 		return nil, err
+	}
+	if c.FS == vfs.Default {
+		// What is in it is nobody else's business. One that is there keeps its mode.
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("open metastore: %w", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Store{config: c, cancel: cancel, done: ctx.Done()}
