@@ -14,6 +14,7 @@ import (
 const (
 	uncheckedShare = 100
 	perEntry       = 2 * time.Microsecond // no store takes entries of one directory faster
+	maxUnchecked   = 500                  // a check also lets the store sum up what was added so far
 	watchedDirs    = 4096
 )
 
@@ -70,6 +71,6 @@ func (n *Namespace) learnRoom(ctx context.Context, dir manta.Key) {
 		return
 	}
 	if left := (n.max - count) / uncheckedShare; left > 0 {
-		n.rooms.set(dir, left, time.Now().Add(time.Duration(left*uncheckedShare)*perEntry))
+		n.rooms.set(dir, min(left, maxUnchecked), time.Now().Add(time.Duration(left*uncheckedShare)*perEntry))
 	}
 }
