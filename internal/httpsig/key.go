@@ -2,7 +2,8 @@ package httpsig
 
 import (
 	"crypto"
-	"crypto/dsa" //nolint:staticcheck // SA1019: keys of accounts that are older than this program
+	//lint:ignore SA1019 keys of accounts that are older than this program
+	"crypto/dsa"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"

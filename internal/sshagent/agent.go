@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -149,8 +150,8 @@ func (a *Agent) Serve(ctx context.Context, listener net.Listener) error {
 			defer conn.Close()
 			stop := context.AfterFunc(ctx, func() { conn.Close() })
 			defer stop()
-			// An end of the stream is how every client leaves.
-			if err := agent.ServeAgent(a.keys, idle{conn}); err != nil && ctx.Err() == nil {
+			// It never returns without an error: the end of the stream is how a client leaves.
+			if err := agent.ServeAgent(a.keys, idle{conn}); !errors.Is(err, io.EOF) && ctx.Err() == nil {
 				a.cfg.Logger.Debug("a client of the agent left", "err", err)
 			}
 		})

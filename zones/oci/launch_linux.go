@@ -68,6 +68,7 @@ func (e *embedded) start(_ context.Context, id string, cfg *configs.Config, file
 		return l, err
 	}
 	l.cgroups = state.CgroupPaths
+	//lint:ignore SA1019 there is nothing in its place yet that other modules may import
 	if l.console, err = utils.RecvFile(console); err != nil {
 		err = fmt.Errorf("receive console: %w", err)
 	}

@@ -340,7 +340,7 @@ func (d *Driver) Destroy(_ context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	rec := record{ID: id}
+	var rec record
 	if m != nil {
 		rec = m.rec
 		d.end(m)
