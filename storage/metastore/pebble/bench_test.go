@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,8 +22,12 @@ var benchRecords = flag.Int("records", 1_000_000, "records in the store that the
 
 // benchValue is a record of 400 bytes with two indexed fields, as anchors for other engines were taken with.
 func benchValue(i int) []byte {
-	return fmt.Appendf(nil, `{"owner":"u%d","type":"object","size":%d,"pad":%q}`, i%1000, i, strings.Repeat("x", 340))
+	b := make([]byte, 0, 400)
+	b = append(strconv.AppendInt(append(b, `{"owner":"u`...), int64(i%1000), 10), `","type":"object","size":`...)
+	return append(append(append(strconv.AppendInt(b, int64(i), 10), `,"pad":"`...), pad...), `"}`...)
 }
+
+var pad = strings.Repeat("x", 340)
 
 const benchDirectory = 10_000 // records in a partition
 

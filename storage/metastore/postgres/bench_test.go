@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,8 +17,12 @@ import (
 const benchRecords = 100_000
 
 func benchValue(i int) []byte {
-	return fmt.Appendf(nil, `{"owner":"u%d","type":"object","size":%d,"pad":%q}`, i%1000, i, strings.Repeat("x", 340))
+	b := make([]byte, 0, 400)
+	b = append(strconv.AppendInt(append(b, `{"owner":"u`...), int64(i%1000), 10), `","type":"object","size":`...)
+	return append(append(append(strconv.AppendInt(b, int64(i), 10), `,"pad":"`...), pad...), `"}`...)
 }
+
+var pad = strings.Repeat("x", 340)
 
 func benchKey(i int) metastore.Key {
 	return metastore.Key{Partition: fmt.Sprintf("dir%05d", i/10_000), Name: fmt.Sprintf("object-%010d", i)}
