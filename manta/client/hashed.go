@@ -25,7 +25,8 @@ type hashedSeeker struct {
 type requestBody interface {
 	io.Reader
 	sum() []byte
-	unread() bool
+	// rewind makes the body ready to be sent from its beginning, or says that it cannot be.
+	rewind() bool
 }
 
 // newHashed wraps a body and finds out its size; -1 means unknown.
@@ -75,7 +76,7 @@ func (h *hashed) Read(p []byte) (int, error) {
 }
 
 func (h *hashed) sum() []byte  { return h.md5.Sum(nil) }
-func (h *hashed) unread() bool { return h.sent == 0 }
+func (h *hashed) rewind() bool { return h.sent == 0 }
 
 // Seek moves to a place relative to where the body began. Only rewinding is asked for in earnest; the rest tells the length.
 func (h *hashedSeeker) Seek(offset int64, whence int) (int64, error) {
@@ -93,4 +94,7 @@ func (h *hashedSeeker) Seek(offset int64, whence int) (int64, error) {
 	return pos - h.start, nil
 }
 
-func (h *hashedSeeker) unread() bool { return true } // it can be rewound
+func (h *hashedSeeker) rewind() bool {
+	_, err := h.Seek(0, io.SeekStart)
+	return err == nil
+}

@@ -122,7 +122,7 @@ func (c *Client) PutObject(ctx context.Context, in *PutObjectInput) (*PutObjectO
 	}
 	op := &operation{name: "PutObject", method: http.MethodPut, path: in.Path, header: h, body: body, size: size, repeatable: in.none()}
 	head, err := c.call(ctx, in, op)
-	if in.MakeParents && isCode(err, ErrDirectoryNotThere) && body.unread() {
+	if in.MakeParents && isCode(err, ErrDirectoryNotThere) && body.rewind() {
 		if err = c.MakeAll(ctx, dirname(in.Path)); err == nil {
 			head, err = c.call(ctx, in, op)
 		}
