@@ -41,6 +41,7 @@ var benchDir = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	benchMade = dir
 	s, err := Open(dir, Config{})
 	if err != nil {
 		return "", err
@@ -76,19 +77,16 @@ func TestMain(m *testing.M) {
 		return
 	}
 	code := m.Run()
-	if dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "metastore-bench*")); benchUsed.Load() {
-		for _, d := range dirs {
-			os.RemoveAll(d)
-		}
+	if benchMade != "" {
+		os.RemoveAll(benchMade)
 	}
 	os.Exit(code)
 }
 
-var benchUsed atomic.Bool
+var benchMade string // the big store's directory, to be removed
 
 func openBench(b *testing.B, c Config) *Store {
 	b.Helper()
-	benchUsed.Store(true)
 	dir, err := benchDir()
 	if err != nil {
 		b.Fatal(err)
