@@ -178,9 +178,9 @@ func (c *coal) demoAccount(ctx context.Context, ctl *control.Server, public stri
 }
 
 func (c *coal) addDoors(ctl *control.Server, shutdown func()) error {
-	c.doors.Add(c.manta, c.front.Door.HTTPServer(c.front.Door))
+	c.doors.Add(c.front.Door.Listener(c.manta), c.front.Door.HTTPServer(c.front.Door))
 	if c.mantaV2 != nil {
-		c.doors.Add(c.mantaV2, c.front.DoorV2.HTTPServer(c.front.DoorV2))
+		c.doors.Add(c.front.DoorV2.Listener(c.mantaV2), c.front.DoorV2.HTTPServer(c.front.DoorV2))
 	}
 	if c.admin != nil {
 		d := admin.New()

@@ -49,6 +49,7 @@ func TestMain(m *testing.M) {
 // TestScripts runs testdata/script: the unmodified clients of npm's manta package against a coal of each script's own.
 func TestScripts(t *testing.T) {
 	testenv.NeedTool(t, "manta-clients", "mput")
+	testenv.NeedTool(t, "curl", "curl")
 	runScripts(t, "testdata/script", nil)
 	runScripts(t, "testdata/large", nil)
 }
@@ -56,6 +57,7 @@ func TestScripts(t *testing.T) {
 // TestScriptsOnPostgres runs the same scripts with the records in PostgreSQL, in one database and on a ring of three.
 func TestScriptsOnPostgres(t *testing.T) {
 	testenv.NeedTool(t, "manta-clients", "mput")
+	testenv.NeedTool(t, "curl", "curl")
 	server := pgtest.Start(t, pgtest.Config{})
 	for _, shards := range []int{1, 3} {
 		t.Run(strconv.Itoa(shards), func(t *testing.T) {
@@ -94,6 +96,7 @@ func newDatabase(t *testing.T, server *pgtest.Server) string {
 
 // TestCommandScripts runs testdata/command: coal's own command line, for which no client is needed.
 func TestCommandScripts(t *testing.T) {
+	testenv.NeedTool(t, "curl", "curl")
 	runScripts(t, "testdata/command", nil)
 }
 

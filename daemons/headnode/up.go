@@ -19,6 +19,7 @@ import (
 	"github.com/mobulacloud/mobula/daemons/internal/serve"
 	"github.com/mobulacloud/mobula/daemons/internal/statedir"
 	"github.com/mobulacloud/mobula/internal/pki"
+	"github.com/mobulacloud/mobula/manta/webapi"
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/fleet"
 	"github.com/mobulacloud/mobula/storage/nodehttp"
@@ -147,7 +148,7 @@ func (h *head) open(ctx context.Context) error {
 	}
 	cfg := h.cfg.Store
 	cfg.Dir, cfg.Log, cfg.Name, cfg.Dial = h.state.Path(), h.log, h.cfg.Name, h.dial
-	cfg.Audit = h.log.Enabled(ctx, slog.LevelInfo)
+	cfg.Audit, cfg.Forwarded = h.log.Enabled(ctx, slog.LevelInfo), h.cfg.Manta.BehindProxy
 	if h.front, err = front.Open(ctx, cfg); err != nil {
 		return err
 	}
@@ -175,12 +176,12 @@ func (h *head) dial(r fleet.Report) (storage.Node, error) {
 }
 
 func (h *head) addDoors(shutdown func()) error {
-	h.doors.Add(h.manta, h.front.Door.HTTPServer(h.front.Door))
+	h.addFront(h.manta, h.cfg.Manta, h.front.Door, h.front.Door)
 	if h.mantaV2 != nil {
-		h.doors.Add(h.mantaV2, h.front.DoorV2.HTTPServer(h.front.DoorV2))
+		h.addFront(h.mantaV2, h.cfg.MantaV2, h.front.DoorV2, h.front.DoorV2)
 	}
 	if h.mantaClear != nil {
-		h.doors.Add(h.mantaClear, h.front.Door.HTTPServer(h.front.Door.ClearText()))
+		h.addFront(h.mantaClear, h.cfg.MantaClear, h.front.Door, h.front.Door.ClearText())
 	}
 	join := http.NewServeMux()
 	join.Handle("/pki/", pki.NewHandler(h.authority))
@@ -202,6 +203,14 @@ func (h *head) addDoors(shutdown func()) error {
 	}
 	h.doors.Add(l, admin.Server(mux))
 	return nil
+}
+
+// addFront puts the object store behind a door.
+func (h *head) addFront(l net.Listener, d Door, s *webapi.Server, handler http.Handler) {
+	if d.Cert == "" { // below TLS it could not read along
+		l = s.Listener(l)
+	}
+	h.doors.Add(l, s.HTTPServer(handler))
 }
 
 // storageNode tells which node a request comes from, by its certificate.

@@ -80,6 +80,9 @@ type Config struct {
 	Dial func(fleet.Report) (storage.Node, error) `json:"-"` // the storage node of a report
 	Name string                                   `json:"-"` // the x-server-name of answers; the host's when empty
 	Log  *slog.Logger                             `json:"-"`
+	// Forwarded says that a proxy stands in front of the doors, whose X-Forwarded-For names callers.
+	Forwarded bool `json:"-"`
+
 	// Audit writes a line for every request to Log.
 	Audit bool `json:"-"`
 }
@@ -189,7 +192,7 @@ func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
 		Namespace: f.Namespace, Storage: f.Storage, Identity: f.Identity, Uploads: f.Uploads,
 		Name: cfg.Name, MaxObjectSize: cfg.MaxObjectMB << 20, Copies: cfg.Copies, MaxCopies: cfg.MaxCopies,
 		StallTimeout: time.Duration(cfg.StallSeconds) * time.Second, IdleTimeout: time.Duration(cfg.IdleSeconds) * time.Second,
-		MaxConnections: cfg.MaxConnections, MaxRequests: cfg.MaxRequests, SnaplinksDisabled: cfg.SnaplinksDisabled, Logger: cfg.Log,
+		MaxConnections: cfg.MaxConnections, MaxRequests: cfg.MaxRequests, SnaplinksDisabled: cfg.SnaplinksDisabled, Forwarded: cfg.Forwarded, Logger: cfg.Log,
 	}
 	if cfg.Audit {
 		f.audit = webapi.NewAuditLog(cfg.Log, 0)
