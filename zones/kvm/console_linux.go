@@ -2,10 +2,14 @@ package kvm
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/mobulacloud/mobula/zones"
 )
@@ -19,6 +23,8 @@ const attachmentBuffer = 1 << 20
 // console shares the one connection to a machine's first serial port among all who attach.
 type console struct {
 	conn net.Conn
+	held *os.File     // the lock that makes it ours
+	l    net.Listener // where other processes attach
 
 	mu       sync.Mutex
 	history  []byte
@@ -26,8 +32,59 @@ type console struct {
 	ended    bool
 }
 
-func newConsole(conn net.Conn) *console {
-	return &console{conn: conn, attached: map[*attachment]struct{}{}}
+// ownConsole makes this process the one that has the machine's console, unless another is: QEMU serves one, so the first
+// shares it with the rest over a socket of its own.
+func (d *Driver) ownConsole(ctx context.Context, m *machine) (bool, error) {
+	m.consoleMu.Lock()
+	defer m.consoleMu.Unlock()
+	if m.console != nil {
+		return true, nil
+	}
+	held, err := tryLock(filepath.Join(m.rec.RunDir, consoleLock))
+	if held == nil || err != nil {
+		return false, err
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(m.rec.RunDir, consoleSocket))
+	if err != nil {
+		held.Close()
+		return false, err
+	}
+	path := filepath.Join(m.rec.RunDir, sharedSocket)
+	if err = os.Remove(path); err == nil || errors.Is(err, fs.ErrNotExist) {
+		var l *net.UnixListener
+		if l, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"}); err == nil {
+			l.SetUnlinkOnClose(false) // the next owner's may be there by then
+			m.console = &console{conn: conn, held: held, l: l, attached: map[*attachment]struct{}{}}
+			d.watchers.Go(m.console.run)
+			d.watchers.Go(m.console.share)
+			return true, nil
+		}
+	}
+	conn.Close()
+	held.Close()
+	return false, err
+}
+
+// share serves other processes.
+func (c *console) share() {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		conn, err := c.l.Accept()
+		if err != nil {
+			return
+		}
+		a := c.attach()
+		wg.Go(func() { // what is printed
+			defer conn.Close()
+			defer a.Close()
+			_, _ = io.Copy(conn, a)
+		})
+		wg.Go(func() { // what is typed, until either goes
+			defer a.Close()
+			_, _ = io.Copy(a, conn)
+		})
+	}
 }
 
 // run reads until the machine ends or the console is closed.
@@ -53,6 +110,8 @@ func (c *console) run() {
 			clear(c.attached)
 			c.mu.Unlock()
 			c.conn.Close()
+			c.l.Close()
+			c.held.Close()
 			return
 		}
 		c.mu.Unlock()
@@ -150,7 +209,24 @@ func (d *Driver) Console(ctx context.Context, id string) (io.ReadWriteCloser, er
 	if err := ctx.Err(); err != nil {
 		return nil, zones.OpError("console", id, err)
 	}
-	return m.console.attach(), nil
+	for range 50 {
+		if ours, err := d.ownConsole(ctx, m); err != nil {
+			return nil, zones.OpError("console", id, m.gone(err))
+		} else if ours {
+			return m.console.attach(), nil
+		}
+		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(m.rec.RunDir, sharedSocket))
+		if err == nil {
+			return conn, nil
+		}
+		// Its owner has just gone, or has just come and does not listen yet.
+		select {
+		case <-ctx.Done():
+			return nil, zones.OpError("console", id, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil, zones.OpError("console", id, zones.ErrBusy)
 }
 
 // MetadataConn implements zones.MetadataSerial: the second serial port.

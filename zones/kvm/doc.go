@@ -14,11 +14,15 @@
 // no listening VNC; [Driver.VNC] makes a connection, unless vnc_port is -1. Output of the console from before
 // [Driver.Recover] is lost, as keeping it would let a guest fill the host's disk. SPICE and UEFI firmware are not served.
 //
+// Several processes may have the same machine at once, as a command and an agent do. QEMU's monitor serves one connection at a
+// time, so each command connects, under a lock file, for as long as it takes; the console is read by one process, which
+// shares it with the others (tty.sock), and another takes over when that one goes.
+//
 // Never change a running machine's disk files from outside, except under [Driver.Quiesce], which holds them still, and to grow
 // them before [Driver.ResizeDisk].
 //
-// Files: driver (verbs), start and arguments (from a Machine to a process), accel (KVM or not), machine (its end), console,
-// disk, tap, limits, usage, snapshot, info. Needs Linux on amd64, root and qemu-system-x86.
+// Files: driver (verbs), start and arguments (from a Machine to a process), accel (KVM or not), machine (its end), monitor,
+// console, disk, tap, limits, usage, snapshot, info. Needs Linux on amd64, root and qemu-system-x86.
 //
 // Stability: experimental.
 package kvm

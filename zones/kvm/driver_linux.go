@@ -232,7 +232,7 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 	defer deadline.Stop()
 	again := time.NewTicker(time.Second)
 	defer again.Stop()
-	press := func() error { return m.qmp.Execute(ctx, "system_powerdown", nil, nil) }
+	press := func() error { return m.execute(ctx, "system_powerdown", nil, nil) }
 	err = press()
 	for {
 		select {
@@ -242,8 +242,10 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 		}
 		if err != nil && ctx.Err() == nil {
 			select { // the monitor goes a moment before the process does
-			case <-m.qmp.Done():
-			default:
+			case <-m.ended:
+				return nil
+			case <-ctx.Done():
+			case <-time.After(3 * time.Second):
 				return zones.OpError("stop", id, err)
 			}
 		}
@@ -268,7 +270,7 @@ func (d *Driver) Reboot(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return zones.OpError("reboot", id, m.qmp.Execute(ctx, "system_reset", nil, nil))
+	return zones.OpError("reboot", id, m.execute(ctx, "system_reset", nil, nil))
 }
 
 // Exec implements zones.Driver: nothing of ours runs in a VM.
@@ -307,7 +309,7 @@ func (d *Driver) Recover(ctx context.Context, h zones.Handle) error {
 		return zones.OpError("recover", h.ID, err)
 	}
 	var is struct{ UUID string }
-	if err := held.qmp.Execute(ctx, "query-uuid", nil, &is); err != nil || is.UUID != h.ID {
+	if err := held.execute(ctx, "query-uuid", nil, &is); err != nil || is.UUID != h.ID {
 		held.release()
 		return zones.OpError("recover", h.ID, errors.Join(fmt.Errorf("the monitor is of machine %q", is.UUID), err))
 	}

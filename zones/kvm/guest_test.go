@@ -201,7 +201,7 @@ func TestSnapshotAndRollback(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if err := held.qmp.Execute(ctx, "query-status", nil, &st); err != nil || st.Status != "paused" {
+		if err := held.execute(ctx, "query-status", nil, &st); err != nil || st.Status != "paused" {
 			t.Errorf("while quiet the machine is %q, %v", st.Status, err)
 		}
 		data, err := os.ReadFile(disk)

@@ -42,10 +42,15 @@ func (d *Driver) Info(ctx context.Context, id string, types ...string) (map[stri
 			want[t] = false
 		}
 	}
+	c, end, err := m.session(ctx)
+	if err != nil {
+		return nil, zones.OpError("info", id, err)
+	}
+	defer end()
 	out := map[string]any{}
 	for t, named := range want {
 		var v any
-		err := m.qmp.Execute(ctx, infoCommands[t], nil, &v)
+		err := c.Execute(ctx, infoCommands[t], nil, &v)
 		if e, ok := errors.AsType[*qmp.Error](err); ok && e.Class == "CommandNotFound" {
 			if named {
 				return nil, zones.OpError("info", id, fmt.Errorf("%w: %s", zones.ErrNotSupported, t))
@@ -82,11 +87,15 @@ func (d *Driver) VNC(ctx context.Context, id string) (net.Conn, error) {
 		return nil, zones.OpError("vnc", id, err)
 	}
 	const name = "mobula-vnc"
-	m.mu.Lock() // the name is taken between the two commands
-	defer m.mu.Unlock()
-	err = m.qmp.ExecuteFile(ctx, "getfd", map[string]any{"fdname": name}, theirs, nil)
+	c, end, err := m.session(ctx) // one for both commands: the name is its own
+	if err != nil {
+		conn.Close()
+		return nil, zones.OpError("vnc", id, err)
+	}
+	defer end()
+	err = c.ExecuteFile(ctx, "getfd", map[string]any{"fdname": name}, theirs, nil)
 	if err == nil {
-		err = m.qmp.Execute(ctx, "add_client", map[string]any{"protocol": "vnc", "fdname": name, "skipauth": true}, nil)
+		err = c.Execute(ctx, "add_client", map[string]any{"protocol": "vnc", "fdname": name, "skipauth": true}, nil)
 	}
 	if err != nil {
 		conn.Close()

@@ -18,7 +18,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
-	"github.com/mobulacloud/mobula/zones/kvm/qmp"
 )
 
 // recordVersion is the format of a record, which is also what a handle carries.
@@ -45,18 +44,18 @@ type record struct {
 
 // machine is a record and what this process holds of it.
 type machine struct {
-	rec     record
-	cg      cgroups.Manager
-	pidfd   *os.File
-	qmp     *qmp.Client
-	console *console
+	rec   record
+	cg    cgroups.Manager
+	pidfd *os.File
 
-	mu       sync.Mutex // limits, quiesce and snapshots: one at a time
-	meta     net.Conn   // the last metadata connection, under metaMu
-	metaMu   sync.Mutex
-	sigMu    sync.Mutex
-	killed   bool // by us
-	shutdown bool // the guest powered off
+	consoleMu sync.Mutex
+	console   *console // if this process is the one that has it
+
+	mu     sync.Mutex // limits
+	meta   net.Conn   // the last metadata connection, under metaMu
+	metaMu sync.Mutex
+	sigMu  sync.Mutex
+	killed bool // by us
 
 	child    chan *os.ProcessState // if QEMU is our child
 	ended    chan struct{}
@@ -138,38 +137,13 @@ func (d *Driver) hold(ctx context.Context, r record, child chan *os.ProcessState
 		m.pidfd.Close()
 		return nil, err
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(r.RunDir, qmpSocket))
-	if err == nil {
-		m.qmp, err = qmp.Connect(ctx, conn, m.event)
-	}
-	if err != nil {
-		m.pidfd.Close()
-		return nil, fmt.Errorf("monitor: %w", err)
-	}
-	if conn, err = (&net.Dialer{}).DialContext(ctx, "unix", filepath.Join(r.RunDir, consoleSocket)); err != nil {
-		m.qmp.Close()
+	// Reading the console from the start is what gives those who attach later its history.
+	if _, err := d.ownConsole(ctx, m); err != nil {
 		m.pidfd.Close()
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	m.console = newConsole(conn)
-	d.watchers.Go(m.console.run)
 	d.watchers.Go(m.watch)
 	return m, nil
-}
-
-// event takes note of how a machine ends; who reads its exit status may come too late for it.
-func (m *machine) event(e qmp.Event) {
-	if e.Name != "SHUTDOWN" {
-		return
-	}
-	var data struct {
-		Guest bool `json:"guest"`
-	}
-	if json.Unmarshal(e.Data, &data) == nil && data.Guest {
-		m.sigMu.Lock()
-		m.shutdown = true
-		m.sigMu.Unlock()
-	}
 }
 
 // watch waits for the end without a thread of its own: the poller of the runtime does.
@@ -188,7 +162,6 @@ func (m *machine) watch() {
 	if err != nil || !dead {
 		return // released
 	}
-	<-m.qmp.Done() // its last words come before its end
 	status := zones.ExitStatus{Code: -1, Unknown: true}
 	if m.child != nil {
 		if st := <-m.child; st != nil {
@@ -198,11 +171,8 @@ func (m *machine) watch() {
 		status = exitStatus(ws)
 	} else {
 		m.sigMu.Lock()
-		switch {
-		case m.killed:
+		if m.killed {
 			status = zones.ExitStatus{Code: 128 + 9, Signal: zones.SIGKILL}
-		case m.shutdown:
-			status = zones.ExitStatus{}
 		}
 		m.sigMu.Unlock()
 	}
@@ -229,7 +199,10 @@ func (m *machine) orphanStatus() (syscall.WaitStatus, bool) {
 	if err != nil {
 		return 0, false
 	}
-	for range 50 { // it is known once its new parent has reaped it, which is soon
+	for range 50 { // it is known once its new parent has reaped it, or shown by its remains until then
+		if ws, ok := remains(m.rec.PID, m.rec.Start); ok {
+			return ws, true
+		}
 		info.mask = wantExit
 		var e unix.Errno
 		_ = conn.Control(func(fd uintptr) {
@@ -248,6 +221,21 @@ func (m *machine) orphanStatus() (syscall.WaitStatus, bool) {
 		}
 	}
 	return 0, false
+}
+
+// remains reads the status that a dead process keeps until its parent takes it.
+func remains(pid int, start uint64) (syscall.WaitStatus, bool) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, false
+	}
+	s := string(b)
+	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
+	if len(fields) < 50 || fields[0] != "Z" || fields[19] != strconv.FormatUint(start, 10) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(fields[49], 10, 32) // exit_code, field 52
+	return syscall.WaitStatus(n), err == nil
 }
 
 func exitStatus(ws syscall.WaitStatus) zones.ExitStatus {
@@ -278,8 +266,11 @@ func (m *machine) release() {
 	m.once.Do(func() {
 		close(m.released)
 		m.pidfd.Close()
-		m.qmp.Close()
-		m.console.close()
+		m.consoleMu.Lock()
+		if m.console != nil {
+			m.console.close()
+		}
+		m.consoleMu.Unlock()
 		m.metaMu.Lock()
 		defer m.metaMu.Unlock()
 		if m.meta != nil {

@@ -22,8 +22,11 @@ func (d *Driver) Quiesce(ctx context.Context, id string, f func(context.Context)
 	if err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	unlock, err := m.lockDisks(ctx)
+	if err != nil {
+		return zones.OpError("quiesce", id, err)
+	}
+	defer unlock()
 	thaw, err := m.freeze(ctx)
 	if err != nil {
 		return zones.OpError("quiesce", id, err)
@@ -38,7 +41,7 @@ func (d *Driver) Quiesce(ctx context.Context, id string, f func(context.Context)
 // freeze stops the guest, which also flushes its disks, and answers what lets it go on. A guest that stood still already stays so.
 func (m *machine) freeze(ctx context.Context) (thaw func() error, err error) {
 	var status struct{ Running bool }
-	if err := m.qmp.Execute(ctx, "query-status", nil, &status); err != nil {
+	if err := m.execute(ctx, "query-status", nil, &status); err != nil {
 		return nil, err
 	}
 	thaw = func() error {
@@ -47,9 +50,9 @@ func (m *machine) freeze(ctx context.Context) (thaw func() error, err error) {
 		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), thawTime)
 		defer cancel()
-		return m.qmp.Execute(ctx, "cont", nil, nil)
+		return m.execute(ctx, "cont", nil, nil)
 	}
-	if err := m.qmp.Execute(ctx, "stop", nil, nil); err != nil {
+	if err := m.execute(ctx, "stop", nil, nil); err != nil {
 		return nil, errors.Join(err, thaw())
 	}
 	return thaw, nil
@@ -68,7 +71,7 @@ func (d *Driver) ResizeDisk(ctx context.Context, id, path string, size int64) er
 	case size <= 0 || size%512 != 0:
 		return zones.OpError("resize", id, fmt.Errorf("%w: size %d", zones.ErrInvalid, size))
 	}
-	return zones.OpError("resize", id, m.qmp.Execute(ctx, "block_resize", map[string]any{"node-name": diskName(i), "size": size}, nil))
+	return zones.OpError("resize", id, m.execute(ctx, "block_resize", map[string]any{"node-name": diskName(i), "size": size}, nil))
 }
 
 // SaveState keeps the machine as it is, memory and disks, under a name inside its disks; all of them must be qcow2. The guest
@@ -96,8 +99,11 @@ func (d *Driver) state(ctx context.Context, op, id, command, name string) error 
 	if !zones.ValidSnapshotName(name) {
 		return zones.OpError(op, id, fmt.Errorf("%w: name %q", zones.ErrInvalid, name))
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	unlock, err := m.lockDisks(ctx)
+	if err != nil {
+		return zones.OpError(op, id, err)
+	}
+	defer unlock()
 	nodes, err := m.stateNodes(ctx)
 	if err != nil {
 		return zones.OpError(op, id, err)
@@ -123,7 +129,7 @@ func (d *Driver) state(ctx context.Context, op, id, command, name string) error 
 			return zones.OpError(op, id, err)
 		}
 	}
-	err = m.qmp.Execute(ctx, command, args, nil)
+	err = m.execute(ctx, command, args, nil)
 	if err == nil {
 		err = m.awaitJob(ctx, args["job-id"].(string))
 	}
@@ -137,7 +143,7 @@ func (m *machine) stateNodes(ctx context.Context) ([]string, error) {
 		RO       bool   `json:"ro"`
 		Drv      string `json:"drv"`
 	}
-	if err := m.qmp.Execute(ctx, "query-named-block-nodes", map[string]any{"flat": true}, &blocks); err != nil {
+	if err := m.execute(ctx, "query-named-block-nodes", map[string]any{"flat": true}, &blocks); err != nil {
 		return nil, err
 	}
 	var nodes []string
@@ -165,7 +171,7 @@ func (m *machine) hasState(ctx context.Context, nodes []string, name string) boo
 			Snapshots []struct{ Name string }
 		}
 	}
-	if err := m.qmp.Execute(ctx, "query-named-block-nodes", map[string]any{"flat": true}, &blocks); err != nil {
+	if err := m.execute(ctx, "query-named-block-nodes", map[string]any{"flat": true}, &blocks); err != nil {
 		return false
 	}
 	for _, b := range blocks {
@@ -191,14 +197,14 @@ func (m *machine) awaitJob(ctx context.Context, id string) error {
 			Status string
 			Error  string
 		}
-		if err := m.qmp.Execute(ctx, "query-jobs", nil, &jobs); err != nil {
+		if err := m.execute(ctx, "query-jobs", nil, &jobs); err != nil {
 			return err
 		}
 		for _, j := range jobs {
 			if j.ID != id || j.Status != "concluded" {
 				continue
 			}
-			err := m.qmp.Execute(ctx, "job-dismiss", map[string]any{"id": id}, nil)
+			err := m.execute(ctx, "job-dismiss", map[string]any{"id": id}, nil)
 			if j.Error != "" {
 				err = errors.Join(errors.New(j.Error), err)
 			}

@@ -24,8 +24,12 @@ const (
 	qmpSocket      = "qmp.sock"
 	consoleSocket  = "console.sock"
 	metadataSocket = "metadata.sock"
+	sharedSocket   = "tty.sock"
 	logFile        = "qemu.log"
 )
+
+// runFiles are all of them.
+var runFiles = []string{qmpSocket, consoleSocket, metadataSocket, sharedSocket, logFile, qmpLock, consoleLock, diskLock}
 
 // startTimeLimit bounds a start, as a QEMU that never answers must not hold the caller for ever.
 const startTimeLimit = 60 * time.Second
@@ -127,7 +131,7 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 	if err != nil {
 		return nil, errors.Join(err, logged(m.RunDir))
 	}
-	if err := held.qmp.Execute(ctx, "cont", nil, nil); err != nil {
+	if err := held.execute(ctx, "cont", nil, nil); err != nil {
 		held.release()
 		return nil, errors.Join(err, logged(m.RunDir))
 	}
@@ -217,8 +221,11 @@ func (d *Driver) Destroy(ctx context.Context, id string) error {
 // remove ends and removes what there is of a machine, known to this process or not.
 func (d *Driver) remove(ctx context.Context, id string, m *machine) error {
 	rec, err := d.load(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // the record goes last, so nothing else is left
+	if errors.Is(err, fs.ErrNotExist) { // the record goes last, so nothing else is left
+		if err := os.Remove(d.scratchPath(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
 	}
 	if err != nil {
 		rec = record{ID: id} // a record cut off by a full disk still names its machine
@@ -245,7 +252,7 @@ func (d *Driver) remove(ctx context.Context, id string, m *machine) error {
 		return fmt.Errorf("control group: %w", err)
 	}
 	if rec.RunDir != "" {
-		for _, name := range []string{qmpSocket, consoleSocket, metadataSocket, logFile} {
+		for _, name := range runFiles {
 			if err := os.Remove(filepath.Join(rec.RunDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}

@@ -45,7 +45,7 @@ func (d *Driver) Usage(ctx context.Context, id string) (zones.Usage, error) {
 			WrOperations uint64 `json:"wr_operations"`
 		} `json:"stats"`
 	}
-	if err := m.qmp.Execute(ctx, "query-blockstats", nil, &stats); err != nil {
+	if err := m.execute(ctx, "query-blockstats", nil, &stats); err != nil {
 		return zones.Usage{}, zones.OpError("usage", id, err)
 	}
 	for _, b := range stats {
