@@ -242,10 +242,8 @@ func (s *Store) changes(ctx context.Context, at place, wanted map[string]bool) (
 	}
 	defer leave()
 	upto := s.log.synced.Load()
-	lower := logKey(at.seq, 0)
-	if at.op == allOps {
-		lower = logKey(at.seq+1, 0)
-	} else {
+	lower := logKey(at.seq+1, 0)
+	if at.op != allOps {
 		lower = logKey(at.seq, at.op+1)
 	}
 	it, err := s.db.NewIter(&lsm.IterOptions{LowerBound: lower, UpperBound: logKey(upto+1, 0)})

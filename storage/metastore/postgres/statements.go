@@ -13,14 +13,14 @@ type statements struct {
 	bucketsAll, bucketSet, bucketDelete                  string
 	dropRecords, dropCounters, dropChanges               string
 	dropEntries, dropPartitionEntries, dropUniques       string
-	anyRecord, countRecords, bucketRecords               string
+	anyRecord, countRecords                              string
 	get, counter                                         string
 	lock, olds, bounds, owners                           string
 	upsert, remove                                       string
 	removeEntries, removePartitionEntries, removeUniques string
 	insertEntries, insertPartitionEntries, insertUniques string
 	addCounters, removeCounters, insertChanges, state    string
-	changes, horizon, trim, setFloor, notify             string
+	changes, horizon, trim, notify                       string
 }
 
 const (

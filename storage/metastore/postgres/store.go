@@ -136,7 +136,8 @@ func (s *Store) Close() error {
 	defer s.life.Unlock()
 	if !s.closed {
 		s.closed = true
-		s.watch.mu.Lock() // whoever began to watch before the end has been counted by now
+		s.watch.mu.Lock()
+		//lint:ignore SA2001 whoever began to watch before the end has been counted once the lock was free
 		s.watch.mu.Unlock()
 		s.work.Wait()
 		s.pool.Close()
