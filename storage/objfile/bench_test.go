@@ -15,11 +15,14 @@ import (
 	"github.com/mobulacloud/mobula/storage/storagetest"
 )
 
+// benchCapacity keeps a benchmark that is told to run for long from filling the disk: it fails instead.
+const benchCapacity = 16 << 30
+
 // BenchmarkPut writes objects with several writers at once, every one durable. The MD5 is computed before: it is the caller's.
 func BenchmarkPut(b *testing.B) {
 	for _, c := range []struct{ size, writers int }{{1 << 10, 1}, {1 << 10, 64}, {64 << 10, 16}, {256 << 10, 16}, {1 << 20, 16}, {64 << 20, 1}} {
 		b.Run(fmt.Sprintf("size=%dKiB/writers=%d", c.size>>10, c.writers), func(b *testing.B) {
-			s := openStore(b, b.TempDir(), Config{ScrubRate: -1})
+			s := openStore(b, b.TempDir(), Config{ScrubRate: -1, Capacity: benchCapacity})
 			data := storagetest.Data(1, c.size)
 			sums := storagetest.SumsOf(data)
 			var took []time.Duration
@@ -59,7 +62,7 @@ func BenchmarkPut(b *testing.B) {
 
 // BenchmarkPutMD5 is one stream with the MD5 computed beside it, as a front end does.
 func BenchmarkPutMD5(b *testing.B) {
-	s := openStore(b, b.TempDir(), Config{ScrubRate: -1})
+	s := openStore(b, b.TempDir(), Config{ScrubRate: -1, Capacity: benchCapacity})
 	data := storagetest.Data(1, 64<<20)
 	sums := storagetest.SumsOf(data)
 	b.SetBytes(int64(len(data)))
@@ -87,7 +90,7 @@ func BenchmarkPutMD5(b *testing.B) {
 func BenchmarkGet(b *testing.B) {
 	for _, size := range []int{1 << 10, 64 << 10, 1 << 20} {
 		b.Run(fmt.Sprintf("size=%dKiB", size>>10), func(b *testing.B) {
-			s := openStore(b, b.TempDir(), Config{ScrubRate: -1, DirectFrom: -1})
+			s := openStore(b, b.TempDir(), Config{ScrubRate: -1, DirectFrom: -1, Capacity: benchCapacity})
 			data := storagetest.Data(1, size)
 			ids := make([]storage.ObjectID, min(2000, (256<<20)/size))
 			var wg sync.WaitGroup
