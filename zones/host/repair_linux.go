@@ -131,8 +131,9 @@ func (h *Host) sweepOne(ctx context.Context, id string) error {
 func (z *zone) repair(ctx context.Context) error {
 	if z.Op != nil {
 		z.log.Info("settle what was under way", "zone", z.id, "verb", z.Op.Verb, "step", z.Op.Step)
+		verb := z.Op.Verb
 		if err := z.repairOp(ctx); err != nil {
-			return fmt.Errorf("settle %s: %w", z.Op.Verb, err)
+			return fmt.Errorf("settle %s: %w", verb, err)
 		}
 	}
 	if err := z.dropSends(ctx); err != nil {
