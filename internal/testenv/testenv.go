@@ -2,7 +2,7 @@
 // because the run promised a tool that is not there.
 //
 // A developer's machine may lack root, btrfs or npm: the test skips and says why. Continuous integration declares what
-// it has in MOBULA_TEST_HAS (a comma list such as "root,btrfs,nft,postgres,npm,qemu"); a missing capability
+// it has in MOBULA_TEST_HAS (a comma list such as "root,btrfs,postgres,qemu"); a missing capability
 // that was declared is a failure, so nothing is skipped there in silence.
 //
 // Stability: experimental.
