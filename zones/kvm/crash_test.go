@@ -113,7 +113,7 @@ func TestSurvivesKill(t *testing.T) {
 func TestKillDuringStart(t *testing.T) {
 	newDriver(t) // asks for what is needed, and tries KVM before the clock runs
 	dir := t.TempDir()
-	for _, delay := range []time.Duration{0, 2, 5, 10, 20, 40, 80} {
+	for _, delay := range []time.Duration{0, 1, 2, 3, 5, 8, 12, 20, 40, 80} {
 		m := newMachine(t)
 		cmd, lines := crashing(t, dir, crashInput{Machine: m})
 		lines.Scan()
@@ -125,10 +125,10 @@ func TestKillDuringStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		if pids := processesOf(m.ID); len(pids) > 0 {
-			t.Errorf("after %v: processes %v are left", delay, pids)
+			t.Errorf("after %d ms: processes %v are left", delay, pids)
 		}
 		if left, _ := os.ReadDir(m.RunDir); len(left) > 0 {
-			t.Errorf("after %v: %v is left", delay, left)
+			t.Errorf("after %d ms: %v is left", delay, left)
 		}
 		start(t, d, m)
 	}

@@ -69,6 +69,10 @@ func (d *Driver) recordPath(id string) string { return filepath.Join(d.cfg.State
 // scratchPath is where a record is written before it takes its place; a crash can leave it.
 func (d *Driver) scratchPath(id string) string { return filepath.Join(d.cfg.StateDir, "."+id) }
 
+// forkLock is a lock file that is held while QEMU is being forked. A fork has our open files, and so the lock, until it has
+// become QEMU; after a crash between the two, who waits for the lock then finds QEMU by its arguments.
+func (d *Driver) forkLock(id string) string { return filepath.Join(d.cfg.StateDir, "."+id+".lock") }
+
 // save replaces the record by rename. It need not be synced: a power cut ends the machine too.
 func (d *Driver) save(r record) error {
 	data, err := json.Marshal(r)

@@ -111,6 +111,11 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 		Credential: &syscall.Credential{Uid: m.IDs.First, Gid: m.IDs.First, Groups: groups},
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC,
 	}
+	forking, err := lock(ctx, d.forkLock(m.ID))
+	if err != nil {
+		return nil, err
+	}
+	defer forking.Close()
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -241,6 +246,13 @@ func (d *Driver) remove(ctx context.Context, id string, m *machine) error {
 		}
 		m.release()
 	}
+	if rec.PID == 0 {
+		forked, err := lock(ctx, d.forkLock(id))
+		if err != nil {
+			return err
+		}
+		forked.Close()
+	}
 	if err := killOrphans(ctx, rec); err != nil {
 		return err
 	}
@@ -258,7 +270,7 @@ func (d *Driver) remove(ctx context.Context, id string, m *machine) error {
 			}
 		}
 	}
-	for _, path := range []string{d.scratchPath(id), d.recordPath(id)} {
+	for _, path := range []string{d.scratchPath(id), d.forkLock(id), d.recordPath(id)} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
