@@ -96,7 +96,12 @@ func (c *command) open(ctx context.Context) (*server, error) {
 	if s.images, err = image.Open(ctx, image.Config{Dir: filepath.Join(dir, "images"), Pool: s.pool, Sources: sources, SkipDevices: true, Log: log}); err != nil {
 		return nil, err
 	}
-	if s.oci, err = oci.New(oci.Config{StateDir: s.run + "/oci", CgroupParent: "/mobula/" + key, Logger: log}); err != nil {
+	// Zones' roots are shown here while they start, to processes that already have their rights, so it is passable; and it is ours alone,
+	// as another directory may have a zone of the same uuid.
+	if err = errors.Join(os.MkdirAll(s.run+"/mnt", 0o711), os.Chmod(filepath.Dir(s.run), 0o711), os.Chmod(s.run, 0o711)); err != nil {
+		return nil, err
+	}
+	if s.oci, err = oci.New(oci.Config{StateDir: s.run + "/oci", MountDir: s.run + "/mnt", CgroupParent: "/mobula/" + key, Logger: log}); err != nil {
 		return nil, err
 	}
 	if err = s.openNetwork(ctx, cfg, key, log); err != nil {

@@ -58,7 +58,11 @@ func (l lab) open(ctx context.Context, log *slog.Logger) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.driver, err = oci.New(oci.Config{StateDir: l.run() + "/oci", CgroupParent: "/mobula-t/" + l.key(), Logger: log})
+	// Two labs may have zones of one uuid, so each has a place of its own for roots that start.
+	if err := errors.Join(os.MkdirAll(l.run()+"/mnt", 0o711), os.Chmod(filepath.Dir(l.run()), 0o711)); err != nil {
+		return nil, err
+	}
+	o.driver, err = oci.New(oci.Config{StateDir: l.run() + "/oci", MountDir: l.run() + "/mnt", CgroupParent: "/mobula-t/" + l.key(), Logger: log})
 	if err != nil {
 		return nil, err
 	}

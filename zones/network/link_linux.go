@@ -63,7 +63,7 @@ func (n *Network) attachedLinks(zone string) ([]ourLink, error) {
 		return nil, err
 	}
 	defer h.Close()
-	inner, err := h.LinkList()
+	inner, err := linkList(h)
 	if err != nil {
 		return nil, err
 	}

@@ -192,7 +192,7 @@ func (n *Network) restore() error {
 // hasForeignPort reports whether a bridge of ours leads off the host through an uplink, by which the host itself may be
 // reached.
 func (n *Network) hasForeignPort(bridge int) bool {
-	links, err := n.h.LinkList()
+	links, err := linkList(n.h)
 	if err != nil {
 		return true
 	}

@@ -281,9 +281,19 @@ type ourLink struct {
 	link netlink.Link
 }
 
+// linkList lists interfaces. A list that changed while it was read is not whole, and is read again; on a busy host that is often.
+func linkList(h *netlink.Handle) ([]netlink.Link, error) {
+	for tries := 0; ; tries++ {
+		links, err := h.LinkList()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) || tries == 50 {
+			return links, err
+		}
+	}
+}
+
 // ours lists the instance's interfaces.
 func (n *Network) ours() ([]ourLink, error) {
-	links, err := n.h.LinkList()
+	links, err := linkList(n.h)
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}

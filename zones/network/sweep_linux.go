@@ -89,7 +89,7 @@ func (n *Network) Sweep(ctx context.Context, keep func(zone string) bool) error 
 			errs = append(errs, n.Detach(ctx, id))
 		}
 	}
-	links, err := n.h.LinkList()
+	links, err := linkList(n.h)
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
