@@ -6,7 +6,6 @@ import (
 	"errors"
 	"hash/crc32"
 	"math"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/mobulacloud/mobula/storage"
@@ -36,10 +35,6 @@ var errRecord = errors.New("objfile: not a record")
 type place struct {
 	seg uint64 // number of the segment, from 1; 0 is nowhere
 	off int64
-}
-
-func (p place) before(q place) bool {
-	return p.seg < q.seg || p.seg == q.seg && p.off < q.off
 }
 
 // record is the header of a journal record. Every record stands for itself: a put that compaction moves carries the state the object has then.
@@ -159,11 +154,4 @@ func parseSegmentHead(b []byte) (segmentHead, error) {
 		return segmentHead{}, errRecord
 	}
 	return h, nil
-}
-
-func unixNano(t int64) time.Time {
-	if t == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, t)
 }
