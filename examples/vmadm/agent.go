@@ -39,6 +39,10 @@ func (c *command) agent(ctx context.Context, args []string) error {
 	if err := exactly(args); err != nil {
 		return err
 	}
+	// Whoever started us may have been followed by a destroy; then there is nothing to look after, and nothing to make.
+	if _, err := os.Stat(filepath.Join(c.dir, "host", "host.json")); err != nil {
+		return nil
+	}
 	c.verbose = true
 	return c.with(ctx, func(s *server) error {
 		ctx, cancel := context.WithCancel(ctx)
