@@ -193,12 +193,13 @@ func (c *coal) addDoors(ctl *control.Server, shutdown func()) error {
 	mux := http.NewServeMux()
 	ctl.Routes(mux)
 	(&control.Nodes{Registry: c.front.Registry, Fleet: c.front.Fleet, Repair: c.front.Repair}).Routes(mux)
+	(&control.Records{Store: c.front.Records}).Routes(mux)
 	control.Life(mux, shutdown)
 	l, err := control.Listen(c.state.Path())
 	if err != nil {
 		return err
 	}
-	c.doors.Add(l, admin.Server(mux))
+	c.doors.Add(l, control.HTTPServer(mux))
 	return nil
 }
 

@@ -26,7 +26,7 @@ func commands() []proc.Command {
 	return slices.Concat([]proc.Command{
 		{Name: "up", Args: "[flags]", Summary: "start, in the foreground (also without a command)", Run: up},
 		{Name: "env", Summary: "print what a shell needs: eval \"$(coal env)\"", Run: printEnv},
-	}, control.Commands(dirFlag), control.NodeCommands(dirFlag), []proc.Command{
+	}, control.Commands(dirFlag), control.NodeCommands(dirFlag), control.RecordCommands(dirFlag), []proc.Command{
 		{Name: "destroy", Summary: "stop it and remove everything that it made", Run: destroy},
 	})
 }

@@ -18,6 +18,8 @@ import (
 
 	"github.com/mobulacloud/mobula/daemons/internal/control"
 	"github.com/mobulacloud/mobula/daemons/internal/proc"
+	"github.com/mobulacloud/mobula/daemons/internal/statedir"
+	"github.com/mobulacloud/mobula/storage/metastore/pebble"
 )
 
 const program = "headnode"
@@ -30,8 +32,9 @@ func commands() []proc.Command {
 	return slices.Concat([]proc.Command{
 		{Name: "up", Args: "-config FILE", Summary: "start, in the foreground (also without a command)", Run: up},
 		{Name: "defaults", Summary: "print the configuration's defaults", Run: printDefaults},
+		{Name: "restore", Args: "FILE [-dir DIR]", Summary: "make a head node's embedded records out of a backup", Run: restore},
 		{Name: "token", Args: "NODE", Summary: "print a token with which the storage node NODE can join, once, within the hour", Run: token},
-	}, control.Commands(dirFlag), control.NodeCommands(dirFlag))
+	}, control.Commands(dirFlag), control.NodeCommands(dirFlag), control.RecordCommands(dirFlag))
 }
 
 // dirFlag adds -dir, which every command takes.
@@ -46,6 +49,27 @@ func printDefaults(ctx context.Context, env *proc.Env, args []string) error {
 	e := json.NewEncoder(env.Stdout)
 	e.SetIndent("", "  ")
 	return e.Encode(defaults())
+}
+
+// restore runs while the head node does not, on a directory without records.
+func restore(ctx context.Context, env *proc.Env, args []string) error {
+	fs := proc.Flags(env, "restore")
+	dir := dirFlag(env, fs)
+	args, err := proc.Parse(env, fs, args, "FILE")
+	if err != nil {
+		return err
+	}
+	backup, err := os.Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer backup.Close()
+	state, err := statedir.Open(*dir, program)
+	if err != nil {
+		return err
+	}
+	defer state.Close()
+	return pebble.Restore(ctx, backup, state.Path("records"), pebble.Config{})
 }
 
 func token(ctx context.Context, env *proc.Env, args []string) error {

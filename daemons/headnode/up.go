@@ -196,12 +196,13 @@ func (h *head) addDoors(shutdown func()) error {
 	mux := http.NewServeMux()
 	(&control.Server{Accounts: h.front.Accounts, Identity: h.front.Identity}).Routes(mux)
 	(&control.Nodes{Registry: h.front.Registry, Fleet: h.front.Fleet, Repair: h.front.Repair, Authority: h.authority}).Routes(mux)
+	(&control.Records{Store: h.front.Records}).Routes(mux)
 	control.Life(mux, shutdown)
 	l, err := control.Listen(h.state.Path())
 	if err != nil {
 		return err
 	}
-	h.doors.Add(l, admin.Server(mux))
+	h.doors.Add(l, control.HTTPServer(mux))
 	return nil
 }
 

@@ -40,6 +40,11 @@ func Listen(dir string) (net.Listener, error) {
 	return l, nil
 }
 
+// HTTPServer returns the server behind the socket. What is asked for may take as long as it takes: only its owner can ask.
+func HTTPServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+}
+
 // A Client calls the API of the daemon in a state directory.
 type Client struct {
 	http *http.Client
@@ -48,7 +53,6 @@ type Client struct {
 // NewClient makes no call.
 func NewClient(dir string) *Client {
 	return &Client{&http.Client{
-		Timeout: 60 * time.Second,
 		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, "unix", filepath.Join(dir, SocketName))

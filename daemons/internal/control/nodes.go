@@ -102,7 +102,6 @@ func (n *Nodes) evacuate(w http.ResponseWriter, r *http.Request) {
 	last := time.Now()
 	var total Evacuation
 	line := func() {
-		_ = ctl.SetWriteDeadline(time.Now().Add(time.Minute))
 		_ = out.Encode(total)
 		_ = ctl.Flush()
 	}
@@ -213,9 +212,7 @@ func (c commands) evacuate(ctx context.Context, env *proc.Env, args []string) er
 
 // stream calls next for each JSON value of an answer that takes its time.
 func (c *Client) stream(ctx context.Context, method, path string, next func(*json.Decoder) error) error {
-	patient := *c.http
-	patient.Timeout = 0
-	return (&Client{&patient}).do(ctx, method, path, nil, func(body io.Reader) error {
+	return c.do(ctx, method, path, nil, func(body io.Reader) error {
 		d := json.NewDecoder(body)
 		for {
 			if err := next(d); errors.Is(err, io.EOF) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/pebble"
@@ -17,8 +18,8 @@ import (
 
 // Records says where records are kept.
 type Records struct {
-	// URLs of PostgreSQL databases, one a shard, as pgx reads them; always in the same order, new ones at the end. None means the embedded
-	// store, in the state directory.
+	// URLs of PostgreSQL databases, one a shard, as pgx reads them; always the same one first. A shard is known by its place, from 1, or by a
+	// name in front of the URL and a "=". None means the embedded store, in the state directory.
 	URLs []string `json:"urls,omitempty"`
 
 	// CacheMB is the memory for the embedded store's blocks, in MiB; 0 means 32.
@@ -35,7 +36,8 @@ func (r Records) open(ctx context.Context, dir string, log *slog.Logger) (metast
 		}
 		return s, nil
 	case 1:
-		s, err := postgres.Open(ctx, r.URLs[0], postgres.Config{Logger: log})
+		_, url := named(0, r.URLs[0])
+		s, err := postgres.Open(ctx, url, postgres.Config{Logger: log})
 		if err != nil {
 			return nil, fmt.Errorf("records: %w", err)
 		}
@@ -44,7 +46,15 @@ func (r Records) open(ctx context.Context, dir string, log *slog.Logger) (metast
 	return r.openRing(ctx, log)
 }
 
-// openRing opens every shard and the ring over them. A shard is known by its place among the URLs.
+// named splits a shard's name from its URL.
+func named(i int, url string) (name, rest string) {
+	if name, rest, ok := strings.Cut(url, "="); ok && !strings.ContainsAny(name, ":/ ") && strings.HasPrefix(rest, "postgres") {
+		return name, rest
+	}
+	return strconv.Itoa(i + 1), url
+}
+
+// openRing opens every shard and the ring over them.
 func (r Records) openRing(ctx context.Context, log *slog.Logger) (_ metastore.Store, err error) {
 	var shards []shard.Shard
 	defer func() {
@@ -55,11 +65,12 @@ func (r Records) openRing(ctx context.Context, log *slog.Logger) (_ metastore.St
 		}
 	}()
 	for i, url := range r.URLs {
+		name, url := named(i, url)
 		s, err := postgres.Open(ctx, url, postgres.Config{Logger: log})
 		if err != nil {
-			return nil, fmt.Errorf("records: shard %d: %w", i+1, err)
+			return nil, fmt.Errorf("records: shard %s: %w", name, err)
 		}
-		shards = append(shards, shard.Shard{Name: strconv.Itoa(i + 1), Store: s})
+		shards = append(shards, shard.Shard{Name: name, Store: s})
 	}
 	ring, err := shard.Open(ctx, shards, shard.Config{Logger: log})
 	if err != nil {
