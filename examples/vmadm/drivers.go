@@ -24,7 +24,7 @@ func (c *command) openKVM(ctx context.Context, s *server, key string, log *slog.
 	known := filepath.Join(s.run, "accelerator")
 	b, _ := os.ReadFile(known)
 	d, err := kvm.Open(ctx, kvm.Config{
-		StateDir: s.run + "/kvm", Accelerator: strings.TrimSpace(string(b)), CgroupParent: "/mobula/" + key, Logger: log,
+		StateDir: s.run + "/kvm", Accelerator: strings.TrimSpace(string(b)), CgroupParent: "/mobula-" + key, Logger: log,
 	})
 	if err != nil {
 		return nil, err

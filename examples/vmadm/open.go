@@ -101,7 +101,7 @@ func (c *command) open(ctx context.Context) (*server, error) {
 	if err = errors.Join(os.MkdirAll(s.run+"/mnt", 0o711), os.Chmod(filepath.Dir(s.run), 0o711), os.Chmod(s.run, 0o711)); err != nil {
 		return nil, err
 	}
-	if s.oci, err = oci.New(oci.Config{StateDir: s.run + "/oci", MountDir: s.run + "/mnt", CgroupParent: "/mobula/" + key, Logger: log}); err != nil {
+	if s.oci, err = oci.New(oci.Config{StateDir: s.run + "/oci", MountDir: s.run + "/mnt", CgroupParent: "/mobula-" + key, Logger: log}); err != nil {
 		return nil, err
 	}
 	if err = s.openNetwork(ctx, cfg, key, log); err != nil {

@@ -34,7 +34,7 @@ type lab struct {
 
 func (l lab) key() string { return strings.ToLower(filepath.Base(l.dir)) }
 
-func (l lab) run() string { return "/run/mobula-t/" + l.key() }
+func (l lab) run() string { return "/run/mobula-t-" + l.key() }
 
 type opened struct {
 	*Host
@@ -59,10 +59,10 @@ func (l lab) open(ctx context.Context, log *slog.Logger) (*opened, error) {
 		return nil, err
 	}
 	// Two labs may have zones of one uuid, so each has a place of its own for roots that start.
-	if err := errors.Join(os.MkdirAll(l.run()+"/mnt", 0o711), os.Chmod(filepath.Dir(l.run()), 0o711)); err != nil {
+	if err := errors.Join(os.MkdirAll(l.run()+"/mnt", 0o711), os.Chmod(l.run(), 0o711)); err != nil {
 		return nil, err
 	}
-	o.driver, err = oci.New(oci.Config{StateDir: l.run() + "/oci", MountDir: l.run() + "/mnt", CgroupParent: "/mobula-t/" + l.key(), Logger: log})
+	o.driver, err = oci.New(oci.Config{StateDir: l.run() + "/oci", MountDir: l.run() + "/mnt", CgroupParent: "/mobula-t-" + l.key(), Logger: log})
 	if err != nil {
 		return nil, err
 	}

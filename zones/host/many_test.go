@@ -31,7 +31,7 @@ func census(t *testing.T, l lab) map[string]int {
 		}
 	}
 	for _, c := range []string{"memory", "pids", "cpu", "devices", "freezer", "unified", "."} {
-		dirs, _ := filepath.Glob("/sys/fs/cgroup/" + c + "/mobula-t/" + l.key() + "/*-*")
+		dirs, _ := filepath.Glob("/sys/fs/cgroup/" + c + "/mobula-t-" + l.key() + "/*-*")
 		n["control groups"] += len(dirs)
 	}
 	ifs, err := net.Interfaces()
