@@ -2,6 +2,7 @@
 //
 //	GET /health    200 {"status":"ok",…}, or 503 with the checks that fail and what they say
 //	GET /metrics   Prometheus text format
+//	GET /debug/pprof/   Go's profiles
 //
 // It is for a private address: nobody is asked who they are.
 //
@@ -13,6 +14,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/http"
+	"net/http/pprof"
 	"slices"
 	"sync"
 	"time"
@@ -86,6 +88,9 @@ func (d *Door) Handler() http.Handler {
 		}
 		_ = json.NewEncoder(w).Encode(h) // to a peer that may have gone
 	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError}))
 	return mux
 }
