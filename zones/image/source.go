@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
 	"sort"
 	"strings"
+
+	"github.com/spf13/afero"
+
+	"github.com/mobulacloud/mobula/internal/rootfs"
 )
 
 // Source offers images. Methods may be called from several goroutines.
@@ -26,10 +29,26 @@ type Source interface {
 
 // Dir is a directory of images: manifests called NAME.imgmanifest or NAME.json, each with its file beside it, called NAME with
 // any other ending, as imgadm create leaves them.
-type Dir struct{ path string }
+type Dir struct {
+	path string
+	open func() (afero.Fs, io.Closer, error)
+}
 
-// NewDir makes a source of a directory. It is looked at when it is asked.
-func NewDir(path string) *Dir { return &Dir{path: path} }
+// NewDir makes a source of a directory. It is looked at when it is asked, and nothing in it leads out of it.
+func NewDir(path string) *Dir {
+	return &Dir{path: path, open: func() (afero.Fs, io.Closer, error) {
+		root, err := rootfs.Open(path)
+		if err != nil {
+			return nil, nil, err
+		}
+		return root, root, nil
+	}}
+}
+
+// NewFS makes a source of the top directory of any file system, such as one in memory or in an archive. name is what its String says.
+func NewFS(name string, files afero.Fs) *Dir {
+	return &Dir{path: name, open: func() (afero.Fs, io.Closer, error) { return files, io.NopCloser(nil), nil }}
+}
 
 // String gives the path.
 func (d *Dir) String() string { return d.path }
@@ -45,18 +64,18 @@ func stem(name string) (string, bool) {
 
 // each calls f with every manifest and the name of its file, until f says stop.
 func (d *Dir) each(ctx context.Context, f func(m Manifest, file string) (more bool)) error {
-	root, err := os.OpenRoot(d.path)
+	files, closer, err := d.open()
 	if err != nil {
 		return fmt.Errorf("image source %s: %w", d.path, err)
 	}
-	defer root.Close()
-	entries, err := fs.ReadDir(root.FS(), ".")
+	defer closer.Close()
+	entries, err := afero.ReadDir(files, ".")
 	if err != nil {
 		return fmt.Errorf("image source %s: %w", d.path, err)
 	}
 	var names []string
 	for _, e := range entries {
-		if e.Type().IsRegular() {
+		if e.Mode().IsRegular() {
 			names = append(names, e.Name())
 		}
 	}
@@ -69,7 +88,7 @@ func (d *Dir) each(ctx context.Context, f func(m Manifest, file string) (more bo
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		b, err := readSmall(root, n)
+		b, err := readSmall(files, n)
 		if err != nil {
 			continue
 		}
@@ -91,8 +110,8 @@ func (d *Dir) each(ctx context.Context, f func(m Manifest, file string) (more bo
 	return nil
 }
 
-func readSmall(root *os.Root, name string) ([]byte, error) {
-	f, err := root.Open(name)
+func readSmall(files afero.Fs, name string) ([]byte, error) {
+	f, err := files.Open(name)
 	if err != nil {
 		return nil, err
 	}
@@ -144,10 +163,10 @@ func (d *Dir) Open(ctx context.Context, uuid string) (io.ReadCloser, error) {
 	if file == "" {
 		return nil, fmt.Errorf("file of image %s in %s: %w", uuid, d.path, ErrNotExist)
 	}
-	root, err := os.OpenRoot(d.path)
+	files, closer, err := d.open()
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
-	return root.Open(path.Base(file))
+	defer closer.Close()
+	return files.Open(path.Base(file))
 }

@@ -146,7 +146,7 @@ func (b *batch) what(l *firewall.Match) []expr.Any {
 	return match(m, transport(offset, 2), b.in(nftables.TypeInetService, true, spans(ranges), false))
 }
 
-// logged writes a line to the kernel's log, ten a second at most, with the rule's uuid.
+// logged writes a line to the kernel's log with the rule's uuid, for every packet that the rule decides: there is no bound on their number.
 func logged(l *firewall.Match) []expr.Any {
 	prefix := "mobula " + l.Rule + " " + l.Action.String() + " "
 	return []expr.Any{
