@@ -2,15 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"runtime/debug"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mobulacloud/mobula/daemons/internal/config"
 	"github.com/mobulacloud/mobula/daemons/internal/front"
 	"github.com/mobulacloud/mobula/daemons/internal/proc"
 	"github.com/mobulacloud/mobula/daemons/internal/serve"
@@ -46,27 +45,9 @@ func parseUp(env *proc.Env, args []string) (upFlags, error) {
 	return f, err
 }
 
-// config is the file that -config names: the sections of the separate daemons.
-type config struct {
+// sections are the file that -config names: the sections of the separate daemons.
+type sections struct {
 	Store front.Config `json:"store"`
-}
-
-func readConfig(file string) (config, error) {
-	var c config
-	if file == "" {
-		return c, nil
-	}
-	f, err := os.Open(file)
-	if err != nil {
-		return c, err
-	}
-	defer f.Close()
-	d := json.NewDecoder(f)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil {
-		return c, fmt.Errorf("config %s: %w", file, err)
-	}
-	return c, nil
 }
 
 // up runs coal until ctx ends.
@@ -79,8 +60,8 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	cfg, err := readConfig(f.config)
-	if err != nil {
+	var cfg sections
+	if err := config.Load(f.config, &cfg); err != nil {
 		return err
 	}
 	if env.Getenv("GOMEMLIMIT") == "" {
