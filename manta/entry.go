@@ -1,9 +1,12 @@
 package manta
 
 import (
+	"errors"
 	"strconv"
 	"time"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
 
 	"github.com/mobulacloud/mobula/storage"
 )
@@ -69,6 +72,16 @@ func (e *Entry) BytesOwner() string {
 		return e.Creator
 	}
 	return e.Key.Owner()
+}
+
+// BytesID returns the name under which nodes keep the bytes of an object. It fails only where the record is damaged.
+func (e *Entry) BytesID() (storage.ObjectID, error) {
+	owner, err1 := uuid.Parse(e.BytesOwner())
+	object, err2 := uuid.Parse(e.ObjectID)
+	if err := errors.Join(err1, err2); err != nil {
+		return storage.ObjectID{}, err
+	}
+	return storage.ObjectID{Owner: owner, Object: object}, nil
 }
 
 // AppendLine appends the entry's line of a directory listing, with its newline: a JSON object whose fields come in the original's order.

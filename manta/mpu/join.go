@@ -2,13 +2,10 @@ package mpu
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strconv"
-
-	"github.com/google/uuid"
 
 	"github.com/mobulacloud/mobula/manta"
 	"github.com/mobulacloud/mobula/storage"
@@ -70,7 +67,6 @@ func (s *Service) copyPart(ctx context.Context, to io.Writer, u *Upload, n int) 
 
 // location returns where a part's bytes are.
 func location(e *manta.Entry) (durable.Location, error) {
-	owner, err1 := uuid.Parse(e.BytesOwner())
-	object, err2 := uuid.Parse(e.ObjectID)
-	return durable.Location{ID: storage.ObjectID{Owner: owner, Object: object}, Size: e.Size, Sharks: e.Sharks}, errors.Join(err1, err2)
+	id, err := e.BytesID()
+	return durable.Location{ID: id, Size: e.Size, Sharks: e.Sharks}, err
 }

@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/mobulacloud/mobula/manta"
 	"github.com/mobulacloud/mobula/manta/namespace"
 	"github.com/mobulacloud/mobula/storage"
@@ -283,13 +281,12 @@ func (s *Service) find(ctx context.Context, id storage.ObjectID) (manta.Key, err
 
 // location says where an entry's bytes are.
 func location(e *manta.Entry) (durable.Location, error) {
-	owner, err1 := uuid.Parse(e.BytesOwner())
-	object, err2 := uuid.Parse(e.ObjectID)
-	sum, err3 := base64.StdEncoding.DecodeString(e.MD5)
-	if err := errors.Join(err1, err2, err3); err != nil || len(sum) != 16 {
+	id, err1 := e.BytesID()
+	sum, err2 := base64.StdEncoding.DecodeString(e.MD5)
+	if err := errors.Join(err1, err2); err != nil || len(sum) != 16 {
 		return durable.Location{}, fmt.Errorf("entry %s: %w: ids or sum are malformed", e.Key, errors.Join(storage.ErrInvalid, err))
 	}
-	return durable.Location{ID: storage.ObjectID{Owner: owner, Object: object}, Size: e.Size, MD5: [16]byte(sum), Sharks: e.Sharks}, nil
+	return durable.Location{ID: id, Size: e.Size, MD5: [16]byte(sum), Sharks: e.Sharks}, nil
 }
 
 // Metrics tell how repair goes.

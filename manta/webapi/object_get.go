@@ -5,11 +5,8 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/google/uuid"
-
 	"github.com/mobulacloud/mobula/manta"
 	"github.com/mobulacloud/mobula/manta/namespace"
-	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/durable"
 )
 
@@ -99,16 +96,11 @@ func (r *Request) send(e *manta.Entry, status int, off, n int64) error {
 
 // location returns where an object's bytes are.
 func location(e *manta.Entry) (durable.Location, error) {
-	loc := durable.Location{Size: e.Size, Sharks: e.Sharks}
-	owner, err := uuid.Parse(e.BytesOwner())
+	id, err := e.BytesID()
 	if err != nil {
-		return loc, err
+		return durable.Location{}, err
 	}
-	object, err := uuid.Parse(e.ObjectID)
-	if err != nil {
-		return loc, err
-	}
-	loc.ID = storage.ObjectID{Owner: owner, Object: object}
+	loc := durable.Location{ID: id, Size: e.Size, Sharks: e.Sharks}
 	sum, err := base64.StdEncoding.DecodeString(e.MD5)
 	if err == nil {
 		copy(loc.MD5[:], sum)
