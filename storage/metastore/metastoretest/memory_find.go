@@ -13,7 +13,7 @@ import (
 // Find implements metastore.Store. All of the answer is of one point in time.
 func (m *Memory) Find(ctx context.Context, name string, q metastore.Query) iter.Seq2[metastore.Record, error] {
 	return func(yield func(metastore.Record, error) bool) {
-		list, err := m.answer(ctx, name, q)
+		list, err := m.answer(ctx, name, q, false)
 		for _, r := range list {
 			if err = ctx.Err(); err != nil {
 				break
@@ -28,7 +28,8 @@ func (m *Memory) Find(ctx context.Context, name string, q metastore.Query) iter.
 	}
 }
 
-func (m *Memory) answer(ctx context.Context, name string, q metastore.Query) ([]metastore.Record, error) {
+// answer finds all records at once. With early, indexes count as complete that Reindex has not finished.
+func (m *Memory) answer(ctx context.Context, name string, q metastore.Query, early bool) ([]metastore.Record, error) {
 	if err := m.lock(ctx); err != nil {
 		return nil, err
 	}
@@ -37,7 +38,11 @@ func (m *Memory) answer(ctx context.Context, name string, q metastore.Query) ([]
 	if err != nil {
 		return nil, err
 	}
-	p, err := engine.NewPlan(b.schema, q)
+	schema := *b.schema
+	if early {
+		schema.Usable = slices.Repeat([]bool{true}, len(schema.Usable))
+	}
+	p, err := engine.NewPlan(&schema, q)
 	if err != nil {
 		return nil, err
 	}

@@ -3,7 +3,7 @@
 // [Open] the shards with a name each; the result is a metastore.Store. A partition belongs to one of a fixed number of virtual nodes by
 // its hash (SHA-256), and each virtual node to one shard. Which, says the map, a record in the first shard. All records of a partition
 // are on one shard, so a query that names a partition, and every batch, touch one shard; a query over all partitions asks every shard and merges
-// the answers. Never open the shards by themselves to write to them, and always name the same shard first.
+// the answers. A new index answers on each shard as soon as it is complete there, for queries that name a partition. Never open the shards by themselves to write to them, and always name the same shard first.
 //
 // # Adding a shard
 //

@@ -9,10 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/mobulacloud/mobula/internal/testenv"
 	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/internal/lintest"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
+	"github.com/mobulacloud/mobula/storage/metastore/pebble"
 	"github.com/mobulacloud/mobula/storage/metastore/postgres"
 	"github.com/mobulacloud/mobula/storage/metastore/postgres/pgtest"
 )
@@ -66,7 +69,7 @@ func TestHistory(t *testing.T) {
 		one, two := open(t, shards[:2], quick), open(t, shards, quick)
 		one = open(t, shards, quick)
 		rng := rand.New(rand.NewPCG(seed, 2))
-		metastoretest.TestHistory(t, one, metastoretest.History{Seed: seed, Steps: 800, Between: func(_ int, s metastore.Store) metastore.Store {
+		metastoretest.TestHistory(t, one, metastoretest.History{Seed: seed, Steps: 800, Sharded: true, Between: func(_ int, s metastore.Store) metastore.Store {
 			if rng.IntN(40) == 0 {
 				var vnodes []int
 				for range 1 + rng.IntN(40) {
@@ -103,6 +106,27 @@ func TestLinearizable(t *testing.T) {
 	}
 }
 
+// TestPebble runs the suite and histories with moves on three embedded stores.
+func TestPebble(t *testing.T) {
+	stores := func(t *testing.T) (list []Shard) {
+		for i := range 3 {
+			s, err := pebble.Open("store", pebble.Config{FS: vfs.NewMem(), MemTableSize: 64 << 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			list = append(list, Shard{fmt.Sprint("s", i), s})
+		}
+		return list
+	}
+	if testenv.Long() {
+		metastoretest.TestStore(t, func(t *testing.T) metastore.Store { return open(t, stores(t), quick) })
+	}
+	for _, seed := range seeds(2) {
+		historyWithMoves(t, open(t, stores(t), quick), seed, 600)
+	}
+}
+
 // TestPostgres runs the suite and a history with moves on three databases.
 func TestPostgres(t *testing.T) {
 	server := pgtest.Shared(t)
@@ -124,17 +148,20 @@ func TestPostgres(t *testing.T) {
 		metastoretest.TestStore(t, func(t *testing.T) metastore.Store { return open(t, databases(t), slow) })
 	}
 	for _, seed := range seeds(1) {
-		ring := open(t, databases(t), slow)
-		rng := rand.New(rand.NewPCG(seed, 2))
-		metastoretest.TestHistory(t, ring, metastoretest.History{Seed: seed, Steps: 200, Between: func(step int, s metastore.Store) metastore.Store {
-			if step%60 == 59 {
-				if err := ring.Move(t.Context(), fmt.Sprint("s", rng.IntN(3)), rng.Perm(64)[:30]...); err != nil {
-					t.Fatal(err)
-				}
-			}
-			return s
-		}})
+		historyWithMoves(t, open(t, databases(t), slow), seed, 200)
 	}
+}
+
+func historyWithMoves(t *testing.T, ring *Store, seed uint64, steps int) {
+	rng := rand.New(rand.NewPCG(seed, 2))
+	metastoretest.TestHistory(t, ring, metastoretest.History{Seed: seed, Steps: steps, Sharded: true, Between: func(step int, s metastore.Store) metastore.Store {
+		if step%60 == 59 {
+			if err := ring.Move(t.Context(), fmt.Sprint("s", rng.IntN(3)), rng.Perm(64)[:30]...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s
+	}})
 }
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
