@@ -34,7 +34,7 @@ type Store interface {
 	// again is no change; a lower version is [ErrBucketVersion], and another schema under the stored version [ErrInvalid].
 	// An index that is new to a bucket with records, or whose type changed, answers no query
 	// ([ErrNotIndexed]) until Reindex has reported nothing left. A sharded store refuses less: it may answer a query of a partition
-	// whose shard has its part of the index complete. No answer is ever a part of the truth.
+	// whose shard has its part of the index complete.
 	Define(ctx context.Context, b Bucket) error
 
 	// Buckets returns all schemas, by name.

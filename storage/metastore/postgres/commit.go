@@ -38,8 +38,9 @@ func (s *Store) Commit(ctx context.Context, ops metastore.Batch) (metastore.Resu
 				return result, nil
 			}
 		}
-		// Another process may have defined what we do not know yet.
-		if fresh && !errors.Is(err, errStale) || !errors.Is(err, errStale) && !errors.Is(err, metastore.ErrNoBucket) && !errors.Is(err, metastore.ErrNotIndexed) {
+		// Another process may have changed the schemas by which the batch was refused.
+		bySchema := errors.Is(err, metastore.ErrNoBucket) || errors.Is(err, metastore.ErrNotIndexed) || errors.Is(err, metastore.ErrInvalid)
+		if !errors.Is(err, errStale) && (fresh || !bySchema) {
 			return metastore.Result{}, unavailable("commit", err)
 		}
 		if err := s.reload(ctx); err != nil {

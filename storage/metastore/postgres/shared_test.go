@@ -34,6 +34,32 @@ func TestLinearizable(t *testing.T) {
 	lintest.Check(t, one, another(t, server, one))
 }
 
+// TestStaleRefusal has a process judge a batch by a schema that another has replaced: only the present one may refuse.
+func TestStaleRefusal(t *testing.T) {
+	server := pgtest.Shared(t)
+	one := fresh(t, server, Config{})
+	b := metastore.Bucket{Name: "w", Version: 1, Indexes: []metastore.Index{{Field: "x", Type: metastore.Number}}}
+	if err := one.Define(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	two := another(t, server, one)
+	b.Version, b.Indexes[0].Type = 2, metastore.String
+	if err := one.Define(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	write := metastore.Batch{metastore.Put{Bucket: "w", Key: metastore.Key{Name: "1"}, Value: []byte(`{"x":"text"}`)}}
+	if _, err := two.Commit(t.Context(), write); err != nil {
+		t.Errorf("Commit of what the present schema takes = %v", err)
+	}
+	if err := two.Drop(t.Context(), "w"); err != nil {
+		t.Fatal(err)
+	}
+	write[0] = metastore.Put{Bucket: "w", Key: metastore.Key{Name: "1"}, Value: []byte(`{"x":7}`)}
+	if _, err := one.Commit(t.Context(), write); !errors.Is(err, metastore.ErrNoBucket) {
+		t.Errorf("Commit to a bucket that is gone = %v", err)
+	}
+}
+
 var watchedBucket = metastore.Bucket{Name: "w", Watched: true}
 
 func put(t *testing.T, s *Store, name string) metastore.Result {

@@ -55,21 +55,25 @@ func TestStore(t *testing.T) {
 func TestHistory(t *testing.T) {
 	server := pgtest.Shared(t)
 	for _, seed := range seeds(2) {
-		one := fresh(t, server, Config{})
-		two, err := Open(t.Context(), server.URL(), one.config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer two.Close()
-		rng := rand.New(rand.NewPCG(seed, 2))
-		metastoretest.TestHistory(t, one, metastoretest.History{Seed: seed, Steps: 600, Between: func(_ int, s metastore.Store) metastore.Store {
-			if rng.IntN(10) > 0 {
-				return s
-			}
-			if s == metastore.Store(one) {
-				return two
-			}
-			return one
-		}})
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { history(t, server, seed) })
 	}
+}
+
+func history(t *testing.T, server *pgtest.Server, seed uint64) {
+	one := fresh(t, server, Config{})
+	two, err := Open(t.Context(), server.URL(), one.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer two.Close()
+	rng := rand.New(rand.NewPCG(seed, 2))
+	metastoretest.TestHistory(t, one, metastoretest.History{Seed: seed, Steps: 600, Between: func(_ int, s metastore.Store) metastore.Store {
+		if rng.IntN(10) > 0 {
+			return s
+		}
+		if s == metastore.Store(one) {
+			return two
+		}
+		return one
+	}})
 }

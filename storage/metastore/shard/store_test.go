@@ -123,7 +123,7 @@ func TestPebble(t *testing.T) {
 		metastoretest.TestStore(t, func(t *testing.T) metastore.Store { return open(t, stores(t), quick) })
 	}
 	for _, seed := range seeds(2) {
-		historyWithMoves(t, open(t, stores(t), quick), seed, 600)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { historyWithMoves(t, open(t, stores(t), quick), seed, 600) })
 	}
 }
 
@@ -148,7 +148,7 @@ func TestPostgres(t *testing.T) {
 		metastoretest.TestStore(t, func(t *testing.T) metastore.Store { return open(t, databases(t), slow) })
 	}
 	for _, seed := range seeds(1) {
-		historyWithMoves(t, open(t, databases(t), slow), seed, 200)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { historyWithMoves(t, open(t, databases(t), slow), seed, 200) })
 	}
 }
 
