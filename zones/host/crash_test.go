@@ -12,9 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -26,13 +24,14 @@ import (
 
 // childJob is what a child process of the tests is to do: one verb, dying by SIGKILL at a step.
 type childJob struct {
-	Dir    string
-	Btrfs  bool
-	Verb   string
-	ID     string
-	DieAt  int // 0: live
-	File   string
-	Random uint64 // verbs at random until killed
+	Dir     string
+	Btrfs   bool
+	Network bool
+	Verb    string
+	ID      string
+	DieAt   int // 0: live
+	File    string
+	Random  uint64 // verbs at random until killed
 }
 
 func TestMain(m *testing.M) {
@@ -49,22 +48,22 @@ func child(j string) int {
 		return 2
 	}
 	ctx := context.Background()
-	o, err := lab{dir: job.Dir, btrfs: job.Btrfs}.open(ctx, slog.New(slog.DiscardHandler))
+	o, err := lab{dir: job.Dir, btrfs: job.Btrfs, network: job.Network}.open(ctx, slog.New(slog.DiscardHandler))
 	if err != nil {
 		fmt.Println("open:", err)
 		return 2
 	}
 	defer o.close()
-	if job.Random != 0 {
-		randomVerbs(ctx, o, rand.New(rand.NewPCG(job.Random, 1)))
-		return 0
-	}
 	var n atomic.Int64
 	o.step = func(string) {
 		if int(n.Add(1)) == job.DieAt {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
+	}
+	if job.Random != 0 {
+		randomVerbs(ctx, o, rand.New(rand.NewPCG(job.Random, 1)), job)
+		return 0
 	}
 	if err := verb(ctx, o, job); err != nil {
 		fmt.Println(job.Verb+":", err)
@@ -321,144 +320,5 @@ func checkZone(t *testing.T, o *opened, c crashCase, id string, step int) {
 	}
 	if !c.check(z, file) {
 		t.Errorf("step %d: neither as before nor as asked: state %s, file %q, snapshots %v, memory %d", step, z.State, file, z.Snapshots, z.MaxPhysicalMemory)
-	}
-}
-
-// clean fails the test if anything is there that belongs to no zone but those named.
-func clean(t *testing.T, l lab, o *opened, keep ...string) {
-	t.Helper()
-	ctx := t.Context()
-	var ours []string
-	mine := func(id string) bool { return slices.Contains(keep, id) }
-	all, err := o.pool.List(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range all {
-		if strings.HasPrefix(d.Name, "image-") {
-			continue
-		}
-		if id := strings.TrimPrefix(strings.TrimPrefix(d.Name, "zone-"), "data-"); !mine(id) {
-			ours = append(ours, "dataset "+d.Name)
-		}
-		for _, s := range d.Snapshots {
-			if strings.HasPrefix(s.Name, sendPrefix) {
-				ours = append(ours, "snapshot "+s.Name)
-			}
-		}
-	}
-	machines, err := o.driver.List(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, id := range machines {
-		if !mine(id) {
-			ours = append(ours, "machine "+id)
-		}
-	}
-	for _, dir := range []string{l.run() + "/z", l.dir + "/host/locks", l.dir + "/host/zones"} {
-		entries, _ := os.ReadDir(dir)
-		for _, e := range entries {
-			id := strings.TrimSuffix(e.Name(), ".json")
-			if zones.ValidID(id) && !mine(id) || strings.HasPrefix(e.Name(), ".new") {
-				ours = append(ours, filepath.Join(dir, e.Name()))
-			}
-		}
-	}
-	b, _ := os.ReadFile("/proc/thread-self/mountinfo")
-	for line := range strings.SplitSeq(string(b), "\n") {
-		if strings.Contains(line, l.key()) && !slices.ContainsFunc(keep, func(id string) bool { return strings.Contains(line, id) }) {
-			ours = append(ours, "mount "+line)
-		}
-	}
-	if len(ours) > 0 {
-		t.Errorf("left over:\n%s", strings.Join(ours, "\n"))
-	}
-}
-
-// randomVerbs does what comes, to three zones, until it is killed.
-func randomVerbs(ctx context.Context, o *opened, r *rand.Rand) {
-	for {
-		id := fmt.Sprintf("abababab-0000-4000-8000-00000000000%d", r.IntN(3))
-		verbs := []string{"create", "start", "stop", "reboot", "delete", "update", "snapshot", "rollback", "reprovision", "create", "start"}
-		v := verbs[r.IntN(len(verbs))]
-		if v == "snapshot" {
-			_ = o.CreateSnapshot(ctx, id, "old")
-			continue
-		}
-		_ = verb(ctx, o, childJob{Verb: v, ID: id})
-	}
-}
-
-// Killed at a random instant, again and again; the next process opens what is there. MOBULA_LONG=1 does it 200 times.
-func TestKilledAtRandom(t *testing.T) {
-	rounds := 6
-	if testenv.Long() {
-		rounds = 200
-	}
-	l := newLab(t, lab{})
-	ctx := t.Context()
-	o := mustOpen(t, l)
-	bystander, err := o.Create(ctx, spec(t, ""))
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.close()
-	seed := rand.Uint64() | 1
-	t.Logf("seed %d", seed)
-	for round := range rounds {
-		r := rand.New(rand.NewPCG(seed, uint64(round)))
-		job := childJob{Dir: l.dir, Verb: "random", Random: seed + uint64(round)}
-		if !job.spawn(t, time.Duration(50+r.IntN(700))*time.Millisecond) {
-			t.Fatal("the child ended by itself")
-		}
-		o := mustOpen(t, l)
-		keep := []string{bystander.UUID}
-		// A child of the child's may have its locks for a moment longer, and whoever takes the zone next settles it.
-		ids, err := o.uuids()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, id := range ids {
-			z, err := o.acquire(ctx, id)
-			if errors.Is(err, zones.ErrNotExist) {
-				continue
-			}
-			if err != nil {
-				t.Fatalf("round %d: %v", round, err)
-			}
-			z.unlock()
-		}
-		list, err := o.List(ctx, Filter{})
-		if err != nil {
-			t.Fatalf("round %d: %v", round, err)
-		}
-		for _, z := range list {
-			keep = append(keep, z.UUID)
-			rec, err := o.load(z.UUID)
-			if err != nil || rec.Op != nil {
-				t.Errorf("round %d: record of %s: %+v, %v", round, z.UUID, rec.Op, err)
-			}
-			if z.State == zones.StateRunning {
-				out, err := o.try(ctx, z.UUID, "echo alive")
-				// One that was told to stop when its host died goes on stopping.
-				if errors.Is(err, zones.ErrNotRunning) && z.UUID != bystander.UUID && state(t, o, z.UUID) == zones.StateStopped {
-					continue
-				}
-				if out != "alive\n" || err != nil {
-					t.Errorf("round %d: %s: %q, %v", round, z.UUID, out, err)
-				}
-			} else if z.State != zones.StateStopped {
-				t.Errorf("round %d: %s is %s", round, z.UUID, z.State)
-			}
-			if z.UUID == bystander.UUID && z.PID != bystander.PID {
-				t.Errorf("round %d: the other zone was disturbed", round)
-			}
-		}
-		clean(t, l, o, keep...)
-		o.close()
-		if t.Failed() {
-			return
-		}
 	}
 }

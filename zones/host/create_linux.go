@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"time"
 
@@ -348,10 +347,6 @@ func (z *zone) erase(ctx context.Context) error {
 		}
 		z.step("erase: " + name[:4])
 	}
-	if err := os.Remove(z.recordPath(z.id)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	os.Remove(tempPath(z.recordPath(z.id)))
 	z.dropUserNS(z.IDs)
-	return syncDir(z.cfg.Dir + "/zones")
+	return z.forget(z.id)
 }

@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/internal/statefile"
 )
 
 // Every format ever written is read for good; a newer one is refused rather than misread.
 func TestFormats(t *testing.T) {
-	h := &Host{cfg: Config{Dir: t.TempDir()}}
+	h := &Host{cfg: Config{Dir: t.TempDir()}, files: statefile.OS{}}
 	os.Mkdir(filepath.Join(h.cfg.Dir, "zones"), 0o700)
 	const id = "c0c0c0c0-0000-4000-8000-000000000001"
 	copyFile := func(from, to string, change ...string) {

@@ -20,6 +20,7 @@ import (
 	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/dataset"
 	"github.com/mobulacloud/mobula/zones/image"
+	"github.com/mobulacloud/mobula/zones/internal/statefile"
 )
 
 // Config says what a host is made of.
@@ -54,6 +55,7 @@ type Host struct {
 	cfg   Config
 	log   *slog.Logger
 	turns keyedLocks
+	files statefile.FS
 
 	mu     sync.Mutex
 	closed bool
@@ -76,7 +78,7 @@ const hostFormat = "mobula-host"
 // Open opens a host, making its directory, and finishes or undoes whatever a killed process left under way. Zones that
 // run are found again and not disturbed.
 func Open(ctx context.Context, cfg Config) (*Host, error) {
-	h := &Host{cfg: cfg, log: cfg.Log, userns: map[zones.IDRange]*os.File{}, step: func(string) {}}
+	h := &Host{cfg: cfg, log: cfg.Log, userns: map[zones.IDRange]*os.File{}, files: statefile.OS{}, step: func(string) {}}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -134,7 +136,7 @@ func (h *Host) configure() error {
 
 func (h *Host) loadHostFile() (hostFile, error) {
 	path := filepath.Join(h.cfg.Dir, "host.json")
-	b, err := os.ReadFile(path)
+	b, err := h.files.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		f := hostFile{Format: hostFormat, Version: recordVersion, ServerUUID: uuid.NewString()}
 		return f, h.saveHostFile(f)
@@ -157,7 +159,7 @@ func (h *Host) saveHostFile(f hostFile) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(h.cfg.Dir, "host.json"), b)
+	return h.write(filepath.Join(h.cfg.Dir, "host.json"), b)
 }
 
 // ServerUUID is this server's.

@@ -136,33 +136,6 @@ func newLab(t testing.TB, l lab) lab {
 	return l
 }
 
-// noLeaks fails the test if the system still has anything that bears the lab's name.
-func (l lab) noLeaks(t testing.TB) {
-	t.Helper()
-	b, _ := os.ReadFile("/proc/thread-self/mountinfo")
-	for line := range strings.SplitSeq(string(b), "\n") {
-		if strings.Contains(line, l.key()) {
-			t.Errorf("mount left: %s", line)
-		}
-	}
-	filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && d.Name() == l.key() {
-			t.Errorf("control group left: %s", p)
-			// It is our own parent group; empty, it may go.
-			filepath.WalkDir(p, func(string, os.DirEntry, error) error { return nil })
-			os.Remove(p)
-		}
-		return nil
-	})
-	if loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file"); len(loops) > 0 {
-		for _, f := range loops {
-			if b, _ := os.ReadFile(f); bytes.Contains(b, []byte(l.key())) {
-				t.Errorf("loop device left: %s", f)
-			}
-		}
-	}
-}
-
 func (l lab) must(t testing.TB) *opened {
 	t.Helper()
 	o, err := l.open(t.Context(), l.logger(t))
@@ -173,12 +146,17 @@ func (l lab) must(t testing.TB) *opened {
 	return o
 }
 
-func spec(t testing.TB, extra string) *zones.Spec {
-	t.Helper()
+// specJSON is the payload of a small zone, with more properties if wanted.
+func specJSON(extra string) []byte {
 	if extra != "" {
 		extra = "," + extra
 	}
-	s, err := zones.ParseSpec([]byte(`{"brand":"joyent-minimal","image_uuid":"sparse","max_physical_memory":64` + extra + `}`))
+	return []byte(`{"brand":"joyent-minimal","image_uuid":"sparse","max_physical_memory":64` + extra + `}`)
+}
+
+func spec(t testing.TB, extra string) *zones.Spec {
+	t.Helper()
+	s, err := zones.ParseSpec(specJSON(extra))
 	if err != nil {
 		t.Fatal(err)
 	}

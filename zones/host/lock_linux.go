@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/internal/statefile"
 )
 
 // keyedLocks gives one goroutine of this process at a time a key.
@@ -142,7 +143,7 @@ func (h *Host) acquireWith(ctx context.Context, id string, wait bool) (*zone, er
 		return nil, err
 	}
 	z := &zone{Host: h, id: id, unlock: unlock}
-	os.Remove(tempPath(h.recordPath(id)))
+	_ = h.files.Remove(statefile.Temp(h.recordPath(id)))
 	if z.record, err = h.load(id); err != nil {
 		if errors.Is(err, zones.ErrNotExist) {
 			z.forgetLock()

@@ -5,58 +5,12 @@ package host
 import (
 	"errors"
 	"fmt"
-	"net"
-	"os"
-	"path/filepath"
-	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/mobulacloud/mobula/zones"
 )
-
-// census counts what a zone could leave behind, on the whole system but by the lab's name.
-func census(t *testing.T, l lab) map[string]int {
-	t.Helper()
-	n := map[string]int{}
-	b, err := os.ReadFile("/proc/thread-self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.SplitSeq(string(b), "\n") {
-		if strings.Contains(line, l.key()) {
-			n["mounts"]++
-		}
-	}
-	for _, c := range []string{"memory", "pids", "cpu", "devices", "freezer", "unified", "."} {
-		dirs, _ := filepath.Glob("/sys/fs/cgroup/" + c + "/mobula-t-" + l.key() + "/*-*")
-		n["control groups"] += len(dirs)
-	}
-	ifs, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
-	}
-	n["interfaces"] = len(ifs)
-	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, f := range loops {
-		if b, _ := os.ReadFile(f); strings.Contains(string(b), l.key()) {
-			n["loop devices"]++
-		}
-	}
-	runs, _ := os.ReadDir(l.run() + "/z")
-	n["run directories"] = len(runs)
-	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, f := range fds {
-		// The driver keeps the user namespace of a range of ids open, a bounded number of them; the range is a later zone's again.
-		if to, err := os.Readlink(f); err == nil && !strings.HasPrefix(to, "user:") {
-			n["open files"]++
-		}
-	}
-	n["goroutines"] = runtime.NumGoroutine()
-	return n
-}
 
 // Fifty zones at once, each with an interface: created, used and deleted, four at a time. Afterwards the system holds what it held after the
 // first one.
@@ -76,7 +30,7 @@ func TestFiftyZones(t *testing.T) {
 	if err := o.Delete(ctx, warm.UUID); err != nil {
 		t.Fatal(err)
 	}
-	before := census(t, l)
+	before, memory := census(t, l), heap()
 	ids := [zonesAtOnce]string{}
 	errs := [zonesAtOnce]error{}
 	parallel(zonesAtOnce, func(i int) {
@@ -128,6 +82,9 @@ func TestFiftyZones(t *testing.T) {
 			t.Fatalf("left over:\nbefore %v\nafter  %v", before, after)
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+	if more := heap() - memory; more > 1<<20 {
+		t.Errorf("%d bytes of memory are still held", more)
 	}
 	if left, _ := o.pool.List(ctx); len(left) != 1 {
 		t.Errorf("datasets left: %d", len(left)-1)

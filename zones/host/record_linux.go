@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/image"
+	"github.com/mobulacloud/mobula/zones/internal/statefile"
 )
 
 const recordVersion = 1
@@ -61,7 +62,7 @@ func (h *Host) load(id string) (record, error) {
 	if !zones.ValidID(id) {
 		return r, fmt.Errorf("zone %.40q: %w", id, zones.ErrNotExist)
 	}
-	b, err := os.ReadFile(h.recordPath(id))
+	b, err := h.files.ReadFile(h.recordPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, fmt.Errorf("zone %s: %w", id, zones.ErrNotExist)
 	}
@@ -86,53 +87,31 @@ func (h *Host) save(r *record) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(h.recordPath(r.Spec.UUID), b)
+	return h.write(h.recordPath(r.Spec.UUID), b)
 }
 
 func (h *Host) uuids() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(h.cfg.Dir, "zones"))
+	names, err := h.files.Names(filepath.Join(h.cfg.Dir, "zones"))
 	if err != nil {
 		return nil, err
 	}
 	var out []string
-	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && zones.ValidID(id) {
+	for _, name := range names {
+		if id, ok := strings.CutSuffix(name, ".json"); ok && zones.ValidID(id) {
 			out = append(out, id)
 		}
 	}
+	slices.Sort(out)
 	return out, nil
 }
 
-// tempPath is where a file is written before it is renamed into its place. There is one such name for a file, which whoever holds its lock
-// uses, so a dead process leaves nothing that the next one does not write over or remove.
-func tempPath(path string) string {
-	return filepath.Join(filepath.Dir(path), ".new-"+filepath.Base(path))
+// write replaces a file, whose lock the caller holds, for good.
+func (h *Host) write(path string, b []byte) error {
+	return statefile.Write(h.files, statefile.Temp(path), path, append(b, '\n'))
 }
 
-// writeFile replaces a file so that after a crash it is the old or the new one. The caller holds its lock.
-func writeFile(path string, b []byte) error {
-	tmp := tempPath(path)
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(tmp, path)
-	}
-	if err != nil {
-		os.Remove(tmp)
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+// forget removes a zone's record, which we hold, for good, and what a dead process was writing there.
+func (h *Host) forget(id string) error {
+	_ = h.files.Remove(statefile.Temp(h.recordPath(id)))
+	return statefile.Remove(h.files, h.recordPath(id))
 }

@@ -122,7 +122,7 @@ func (h *Host) sweepOne(ctx context.Context, id string) error {
 			errs = append(errs, err)
 		}
 	}
-	os.Remove(tempPath(h.recordPath(id)))
+	errs = append(errs, h.forget(id))
 	z.forgetLock()
 	return errors.Join(errs...)
 }

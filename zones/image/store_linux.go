@@ -22,6 +22,7 @@ import (
 	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/dataset"
 	"github.com/mobulacloud/mobula/zones/dataset/archive"
+	"github.com/mobulacloud/mobula/zones/internal/statefile"
 )
 
 // Final is the snapshot of an image's dataset that zones are cloned from.
@@ -187,29 +188,8 @@ func (s *Store) save(img Image) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(s.record(img.Manifest.UUID), b)
-}
-
-func writeFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return err
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	path := s.record(img.Manifest.UUID)
+	return statefile.Write(statefile.OS{}, statefile.TempFor(path), path, b)
 }
 
 func (s *Store) load(uuid string) (Image, error) {
@@ -328,7 +308,7 @@ func (s *Store) Delete(ctx context.Context, uuid string) error {
 		return fmt.Errorf("delete image %s: %w", uuid, err)
 	}
 	// A record without its dataset is removed by the next Open too.
-	return os.Remove(s.record(img.Manifest.UUID))
+	return statefile.Remove(statefile.OS{}, s.record(img.Manifest.UUID))
 }
 
 // Verify reads an installed image and compares it with what was installed; [ErrCorrupt] if they differ.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mobulacloud/mobula/zones/dataset"
+	"github.com/mobulacloud/mobula/zones/internal/statefile"
 )
 
 // Version is the newest format of mobula.json and record.json.
@@ -88,39 +89,12 @@ func Save(dir string, r Record) error {
 }
 
 func writeFile(path string, b []byte, durable bool) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
-	if err != nil {
-		return err
+	write := statefile.Write
+	if !durable {
+		write = statefile.WriteVolatile
 	}
-	_, err = f.Write(b)
-	if err == nil && durable {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if durable {
-		return SyncDir(filepath.Dir(path))
-	}
-	return nil
+	return write(statefile.OS{}, statefile.TempFor(path), path, b)
 }
 
 // SyncDir makes the names in a directory durable.
-func SyncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
-	}
-	return nil
-}
+func SyncDir(path string) error { return statefile.OS{}.SyncDir(path) }
