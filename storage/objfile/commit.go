@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"runtime"
 	"time"
 
 	"github.com/mobulacloud/mobula/storage"
@@ -75,6 +76,11 @@ func (s *Store) commitLoop() {
 		if !ok {
 			return
 		}
+		if len(batch) > 1 {
+			// There is a crowd. Those who are ready to run come first: where the processor is the bottleneck this makes batches large instead of
+			// many, and where nobody is ready it costs nothing.
+			runtime.Gosched()
+		}
 		batch = append(batch[:0], o)
 		bytes := len(o.payload)
 	drain:
@@ -91,7 +97,7 @@ func (s *Store) commitLoop() {
 			}
 		}
 		s.commitBatch(batch)
-		for i, o := range batch {
+		for i, o := range batch { // their number stays, for the next round
 			o.payload = nil
 			o.done <- struct{}{}
 			batch[i] = nil
@@ -119,6 +125,10 @@ func (s *Store) commitBatch(batch []*op) {
 	for _, o := range batch {
 		most += headerSize + pad8(int64(len(o.payload)))
 	}
+	large := most >= s.cfg.largeBatch
+	if large {
+		most += 2 * diskfs.Align // before it and after
+	}
 	if err := s.makeRoom(most); err != nil {
 		fail(err)
 		return
@@ -127,7 +137,11 @@ func (s *Store) commitBatch(batch []*op) {
 	pos := s.st.pos
 	pos.batch++
 	pos.at = place{s.active.n, s.end}
-	buf := s.batchBuf[:0]
+	if large {
+		pos.at.off = aligned(s.end)
+	}
+	from := pos.at.off
+	buf := s.batch(most)
 	now := s.cfg.Now()
 	for _, o := range batch {
 		if o.err = s.decide(c, o, now); o.err != nil || o.rec == nil {
@@ -135,7 +149,12 @@ func (s *Store) commitBatch(batch []*op) {
 		}
 		pos.seq++
 		o.rec.seq, o.rec.batch = pos.seq, pos.batch
-		o.rec.payloadLen, o.rec.payloadCRC = int64(len(o.payload)), checksum(o.payload)
+		o.rec.payloadLen = int64(len(o.payload))
+		if o.kind == opPut && !o.file {
+			o.rec.payloadCRC = o.sums.CRC32C // which the writer has computed itself
+		} else {
+			o.rec.payloadCRC = checksum(o.payload)
+		}
 		if o.err = c.apply(o.rec, pos.at); o.err != nil {
 			continue
 		}
@@ -145,11 +164,13 @@ func (s *Store) commitBatch(batch []*op) {
 		buf = append(buf, make([]byte, pad8(int64(len(buf)-start))-int64(len(buf)-start))...)
 		pos.at.off += int64(len(buf) - start)
 	}
-	if cap(buf) <= 2*maxBatchBytes {
-		s.batchBuf = buf
-	}
 	if len(buf) > 0 {
-		if err := s.write(buf); err != nil {
+		if large {
+			pad := aligned(int64(len(buf))) - int64(len(buf))
+			buf = append(buf, make([]byte, pad)...)
+			pos.at.off += pad
+		}
+		if err := s.write(buf, from, large); err != nil {
 			fail(err)
 			return
 		}
@@ -268,27 +289,53 @@ func (s *Store) expired(deleted int64, now time.Time) bool {
 	return s.cfg.Grace < 0 || now.UnixNano()-deleted >= int64(s.cfg.Grace)
 }
 
-// write appends to the active segment and syncs it. After an error nothing of buf counts.
-func (s *Store) write(buf []byte) error {
-	if _, err := s.active.WriteAt(buf, s.end); err != nil {
+// aligned rounds up to a block of the disk.
+func aligned(n int64) int64 { return (n + diskfs.Align - 1) &^ (diskfs.Align - 1) }
+
+// batch returns an empty buffer for a batch of at most n bytes, aligned for direct writing.
+func (s *Store) batch(n int64) []byte {
+	if n > 2*maxBatchBytes {
+		return alignedBuffer(int(n))[:0] // too large to keep
+	}
+	if int64(cap(s.batchBuf)) < n {
+		s.batchBuf = alignedBuffer(int(max(n, min(2*int64(cap(s.batchBuf)), 2*maxBatchBytes))))
+	}
+	return s.batchBuf[:0]
+}
+
+// write writes to the active segment, from its end or the block after it on, and syncs it. After an error nothing of buf counts.
+//
+// A large batch goes past the page cache where that works: a copy into fresh pages costs more than all else that is done with its bytes. It shares no
+// block with what was written before or comes after, so the two ways never meet in one page.
+func (s *Store) write(buf []byte, off int64, large bool) error {
+	if large != s.direct && s.active.SetDirect(large) {
+		s.direct = large
+	}
+	if s.direct && !large {
+		return s.broken("journal", errors.ErrUnsupported) // it does not leave direct mode
+	}
+	if _, err := s.active.WriteAt(buf, off); err != nil {
 		if !diskfs.NoSpace(err) {
-			s.setReadOnly(fmt.Errorf("journal write: %w", err))
-			return fmt.Errorf("%w: journal write: %w", storage.ErrUnavailable, err)
+			return s.broken("journal write", err)
 		}
 		// What was written in part must not come to life after a crash.
 		if terr := errors.Join(s.active.Truncate(s.end), s.active.Sync()); terr != nil {
-			s.setReadOnly(fmt.Errorf("journal: %w", terr))
-			return fmt.Errorf("%w: journal: %w", storage.ErrUnavailable, terr)
+			return s.broken("journal", terr)
 		}
 		s.prepared = false
 		return fmt.Errorf("%w: journal write: %w", storage.ErrNoSpace, err)
 	}
 	if err := s.active.Sync(); err != nil {
 		// Nobody knows what is on the disk now, and a second sync that succeeds would not tell either.
-		s.setReadOnly(fmt.Errorf("journal sync: %w", err))
-		return fmt.Errorf("%w: journal sync: %w", storage.ErrUnavailable, err)
+		return s.broken("journal sync", err)
 	}
 	return nil
+}
+
+// broken ends all changes because of a fault of the disk.
+func (s *Store) broken(what string, err error) error {
+	s.setReadOnly(fmt.Errorf("%s: %w", what, err))
+	return fmt.Errorf("%w: %s: %w", storage.ErrUnavailable, what, err)
 }
 
 // retire ends the active segment, if there is one.
@@ -297,7 +344,7 @@ func (s *Store) retire() {
 		return
 	}
 	s.lastSeg, s.lastEnd = s.active.n, s.end
-	s.segs.release(s.active)
+	s.active.Close()
 	s.active = nil
 }
 
@@ -348,8 +395,7 @@ func (s *Store) roll() error {
 		}
 		if err != nil {
 			f.Close()
-			s.setReadOnly(fmt.Errorf("journal sync: %w", err))
-			return fmt.Errorf("%w: journal sync: %w", storage.ErrUnavailable, err)
+			return s.broken("journal sync", err)
 		}
 	} else {
 		f.Close()
@@ -359,7 +405,7 @@ func (s *Store) roll() error {
 		_ = s.active.Truncate(s.end) // gives back the zeros; if it fails they stay
 		s.retire()
 	}
-	s.active, s.prepared = s.segs.add(number, f), prepared
+	s.active, s.prepared, s.direct = &segment{File: f, n: number}, prepared, false // readers open their own, which is never in direct mode
 	s.mu.Lock()
 	s.end = segmentHeader
 	s.st.segs[number] = &segmentStat{length: s.end}
@@ -371,6 +417,5 @@ func (s *Store) rollFailed(what string, err error) error {
 	if diskfs.NoSpace(err) {
 		return fmt.Errorf("%w: %s journal segment: %w", storage.ErrNoSpace, what, err)
 	}
-	s.setReadOnly(fmt.Errorf("%s journal segment: %w", what, err))
-	return fmt.Errorf("%w: %s journal segment: %w", storage.ErrUnavailable, what, err)
+	return s.broken(what+" journal segment", err)
 }

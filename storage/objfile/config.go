@@ -61,6 +61,9 @@ type Config struct {
 
 	// Now stamps objects. nil = time.Now.
 	Now func() time.Time
+
+	// largeBatch is the size from which a group commit has disk blocks of its own and goes past the page cache. 0 = 128 KiB.
+	largeBatch int64
 }
 
 // Damage describes a copy that was found damaged.
@@ -83,6 +86,7 @@ func (c Config) withDefaults() (Config, error) {
 	def(&c.SegmentSize, 64<<20)
 	def(&c.ScrubRate, 16<<20)
 	def(&c.IndexCache, 16<<20)
+	def(&c.largeBatch, 128<<10)
 	def((*int64)(&c.Grace), int64(48*time.Hour))
 	def((*int64)(&c.ReapInterval), int64(time.Minute))
 	def((*int64)(&c.ScrubAge), int64(14*24*time.Hour))

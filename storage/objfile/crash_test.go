@@ -136,7 +136,7 @@ func check(t *testing.T, s *Store, want map[storage.ObjectID]modelObject) error 
 
 // crashConfig makes everything happen early: files, new segments, compaction.
 func crashConfig(fs *storagetest.CrashFS, grace time.Duration) Config {
-	return Config{FS: fs, SegmentSize: 64 << 10, PackLimit: 2 << 10, DirectFrom: -1, Reserve: -1, Grace: grace, ReapInterval: -1, ScrubRate: -1, OrphanAge: -1, IndexCache: 1 << 20}
+	return Config{FS: fs, SegmentSize: 64 << 10, PackLimit: 2 << 10, DirectFrom: -1, Reserve: -1, Grace: grace, ReapInterval: -1, ScrubRate: -1, OrphanAge: -1, IndexCache: 1 << 20, largeBatch: 3 << 10}
 }
 
 // work lets users put, delete, bring back and reap, until stop says so.

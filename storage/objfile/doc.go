@@ -21,7 +21,8 @@
 //
 // Small objects. Writers share one write and one sync: a single goroutine takes all changes that wait, writes them, syncs, and answers all. It waits for nobody, so one
 // writer alone has the latency of one sync, and 64 writers share it. The body is in the record itself because a second file or a second log would be a second sync. The next
-// segment is filled with zeros before it is used, which halves the time of a sync.
+// segment is filled with zeros before it is used, which halves the time of a sync. A batch of 128 KiB or more begins and ends at a block, with zeros between,
+// and goes past the page cache: copying it into fresh pages would cost as much as summing it. The first read of it comes from the disk.
 //
 // Large objects. The bytes are written once, in their final place: a file without a name (O_TMPFILE), space set aside, content past the page cache in chunks of 1 MiB with a
 // few under way, synced, linked, the directory synced together with others', and only then the record. Block check sums are computed in the writer's

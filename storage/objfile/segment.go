@@ -95,16 +95,6 @@ func (s *segments) evict() {
 	}
 }
 
-// add registers a file that is open already, with one reference.
-func (s *segments) add(n uint64, f diskfs.File) *segment {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.evict()
-	seg := &segment{File: f, n: n, refs: 1}
-	s.open[n] = seg
-	return seg
-}
-
 func (s *segments) release(seg *segment) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

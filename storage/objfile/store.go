@@ -42,6 +42,7 @@ type Store struct {
 	// The committer's own.
 	active     *segment
 	prepared   bool // active's blocks have been written
+	direct     bool // active is written past the page cache at the moment
 	end        int64
 	lastNumber uint64
 	lastSeg    uint64

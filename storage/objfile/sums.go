@@ -72,6 +72,12 @@ func (s *blockSums) write(p []byte) {
 	}
 }
 
+// writeWhole adds to size and whole alone: a packed object has no blocks.
+func (s *blockSums) writeWhole(p []byte) {
+	s.whole = crc32.Update(s.whole, castagnoli, p)
+	s.size += int64(len(p))
+}
+
 // list ends the content and returns the list.
 func (s *blockSums) list() []byte {
 	if s.size%blockSize != 0 {

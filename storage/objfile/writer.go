@@ -92,20 +92,23 @@ func (w *writer) write(p []byte) error {
 	case n > maxObject:
 		return fmt.Errorf("%w: write %s: longer than %d bytes", storage.ErrInvalid, w.id, int64(maxObject))
 	}
-	w.sums.write(p)
 	if w.file == nil {
-		if w.sums.size <= w.s.cfg.PackLimit {
+		if w.sums.size+int64(len(p)) <= w.s.cfg.PackLimit {
+			w.sums.writeWhole(p)
 			w.buf = appendBytes(w.buf, p)
 			return nil
 		}
 		if err := w.openFile(); err != nil {
 			return err
 		}
+		w.sums = blockSums{} // once more, with the blocks'
+		w.sums.write(w.buf)
 		if err := w.file.write(w.buf); err != nil {
 			return err
 		}
 		w.dropBuffer()
 	}
+	w.sums.write(p)
 	return w.file.write(p)
 }
 
