@@ -72,6 +72,8 @@ type commit struct {
 	batch *lsm.Batch
 	seq   uint64 // in the change log; 0 if no watched bucket was changed
 
+	locked bool // the keys are; otherwise all other commits are kept away
+
 	changes []change
 	checked []checkedCounter         // counters that a CheckCounter has read
 	claimed map[string]metastore.Key // unique values that the batch gives to records, by uniqueKey
@@ -103,6 +105,7 @@ func (c *commit) apply(ctx context.Context, ops metastore.Batch, result *metasto
 		c.wishes(&set, p)
 		set.lock()
 		defer set.unlock()
+		c.locked = true
 	}
 	olds, err := c.check(p)
 	if err != nil {
@@ -147,8 +150,7 @@ func (c *commit) lockSchemas(ops metastore.Batch) (unlock func()) {
 func (c *commit) wishes(set *lockSet, p *engine.Prepared) {
 	var buf []byte
 	record := func(kind byte, id uint32, k metastore.Key, exclusive bool) {
-		buf = idKey(buf[:0], kind, id)
-		buf = append(append(append(buf, k.Partition...), 0), k.Name...)
+		buf = appendKey(idKey(buf[:0], kind, id), k)
 		set.add(buf, exclusive)
 	}
 	for i := range p.Writes {
@@ -185,19 +187,15 @@ func (c *commit) old(w engine.Write) (o oldState, err error) {
 	if w.If.Unconditional() && w.Value != nil && len(w.Schema.Indexes) == 0 {
 		return o, nil
 	}
-	v, closer, err := c.s.db.Get(recordKey(of(w.Schema).ID, w.Key))
-	if errors.Is(err, lsm.ErrNotFound) {
+	var space [256]byte
+	k, err := c.s.look(appendRecordKey(space[:0], of(w.Schema).ID, w.Key), c.locked)
+	if err != nil {
+		return o, fmt.Errorf("read record of %s: %w", w.Schema.Name, err)
+	}
+	if !k.found {
 		return o, nil
 	}
-	if err != nil {
-		return o, fmt.Errorf("read record of %s: %w", w.Schema.Name, err)
-	}
-	defer closer.Close()
-	etag, _, value, err := splitRecord(v)
-	if err != nil {
-		return o, fmt.Errorf("read record of %s: %w", w.Schema.Name, err)
-	}
-	return oldState{true, string(etag), w.Schema.FittingEntries(value)}, nil
+	return oldState{true, k.etag, w.Schema.FittingEntries(k.value)}, nil
 }
 
 // check evaluates the conditions and returns what the writes meet.
@@ -274,6 +272,9 @@ func (c *commit) write(p *engine.Prepared, olds []oldState, named int, result *m
 			continue
 		}
 		key := recordKey(b.ID, w.Key)
+		if c.locked {
+			c.s.recent.forget(c.s.keys.hash(key), key)
+		}
 		if w.Value == nil {
 			if err := c.batch.Delete(key, nil); err != nil {
 				return err
@@ -414,6 +415,9 @@ func (c *commit) reindex(b *bucket, key metastore.Key, old, entries []engine.Ent
 // under the log's lock, so that the log never shows a change before an earlier one.
 func (c *commit) send() (err error) {
 	defer c.s.recoverFailure(&err)
+	if !c.locked {
+		defer c.s.recent.suspend()()
+	}
 	if len(c.changes) == 0 {
 		return c.s.db.ApplyNoSyncWait(c.batch, lsm.Sync)
 	}

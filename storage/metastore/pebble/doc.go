@@ -10,7 +10,7 @@
 // the same batch as the records.
 //
 // Files: store.go opens and closes, keys.go is the layout on disk, schema.go defines buckets, reindex.go fills new
-// indexes, commit.go writes, locks.go the key locks, read.go reads, changes.go is the change log, backup.go copies,
+// indexes, commit.go writes, locks.go the key locks, read.go reads, recall.go remembers what was read, changes.go is the change log, backup.go copies,
 // move.go hands partitions to another shard.
 //
 // Stability: experimental.

@@ -93,7 +93,11 @@ func takeKey(b []byte) (k metastore.Key, err error) {
 }
 
 func recordKey(bucket uint32, k metastore.Key) []byte {
-	return appendKey(idKey(make([]byte, 0, 7+len(k.Partition)+len(k.Name)), kindRecord, bucket), k)
+	return appendRecordKey(make([]byte, 0, 7+len(k.Partition)+len(k.Name)), bucket, k)
+}
+
+func appendRecordKey(dst []byte, bucket uint32, k metastore.Key) []byte {
+	return appendKey(idKey(dst, kindRecord, bucket), k)
 }
 
 func counterKey(bucket uint32, k metastore.Key) []byte {

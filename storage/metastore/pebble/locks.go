@@ -14,6 +14,13 @@ type locks struct {
 	stripes [stripes]sync.RWMutex
 }
 
+func (l *locks) hash(key []byte) uint64 { return maphash.Bytes(l.seed, key) }
+
+// tryRLock takes the lock of a key for reading, unless somebody writes.
+func (l *locks) tryRLock(hash uint64) bool { return l.stripes[hash%stripes].TryRLock() }
+
+func (l *locks) runlock(hash uint64) { l.stripes[hash%stripes].RUnlock() }
+
 // A lockSet gathers what a batch has to hold. Stripes are taken in ascending order, so batches cannot block each other in a circle.
 type lockSet struct {
 	locks *locks
@@ -25,7 +32,7 @@ func (s *lockSet) add(key []byte, exclusive bool) {
 	if s.want == nil {
 		s.want = s.few[:0]
 	}
-	w := uint32(maphash.Bytes(s.locks.seed, key)%stripes) << 1
+	w := uint32(s.locks.hash(key)%stripes) << 1
 	if exclusive {
 		w |= 1
 	}

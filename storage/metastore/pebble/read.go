@@ -32,19 +32,19 @@ func (s *Store) bucket(name string) (*bucket, error) {
 }
 
 func (s *Store) get(b *bucket, key metastore.Key) (metastore.Record, error) {
-	v, closer, err := s.db.Get(recordKey(b.ID, key))
-	if errors.Is(err, lsm.ErrNotFound) {
+	var space [256]byte
+	k, err := s.look(appendRecordKey(space[:0], b.ID, key), false)
+	if err != nil {
+		return metastore.Record{}, fmt.Errorf("read record of %s: %w", b.Bucket.Name, err)
+	}
+	if !k.found {
 		return metastore.Record{}, metastore.ErrNotFound
 	}
-	if err != nil {
-		return metastore.Record{}, fmt.Errorf("read record of %s: %w", b.Bucket.Name, err)
+	value := k.value
+	if k.key != "" { // it is remembered
+		value = bytes.Clone(value)
 	}
-	defer closer.Close()
-	etag, modified, value, err := splitRecord(v)
-	if err != nil {
-		return metastore.Record{}, fmt.Errorf("read record of %s: %w", b.Bucket.Name, err)
-	}
-	return metastore.Record{Bucket: b.Bucket.Name, Key: key, Value: bytes.Clone(value), Etag: string(etag), Modified: modified}, nil
+	return metastore.Record{Bucket: b.Bucket.Name, Key: key, Value: value, Etag: k.etag, Modified: k.modified}, nil
 }
 
 // Counter implements metastore.Store.

@@ -73,8 +73,9 @@ type Store struct {
 	schema  sync.RWMutex // held for reading by commits, for writing by what changes schemas or selects and writes
 	buckets atomic.Pointer[buckets]
 
-	keys locks
-	log  changeLog
+	keys   locks
+	recent recall
+	log    changeLog
 }
 
 var _ metastore.Store = (*Store)(nil)
