@@ -132,6 +132,8 @@ type ExitStatus struct {
 	Code int `json:"code"`
 	// Signal is what ended it, empty if it exited by itself.
 	Signal Signal `json:"signal,omitempty"`
+	// Core: it left a core dump.
+	Core bool `json:"core,omitempty"`
 	// OOM: the memory limit had something killed in the machine.
 	OOM bool `json:"oom,omitempty"`
 	// Reboot: the machine asked to be started again rather than to stay down.

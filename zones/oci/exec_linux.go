@@ -41,6 +41,12 @@ func (d *Driver) Exec(ctx context.Context, id string, req zones.ExecRequest) (zo
 	if req.NoNewPrivileges {
 		prog.Flags |= zinit.FlagNoNewPrivs
 	}
+	if p.alone = req.Alone; p.alone {
+		prog.Flags |= zinit.FlagAlone
+	}
+	if req.Cores {
+		prog.Flags |= zinit.FlagCores
+	}
 	var files []*os.File
 	if req.TTY {
 		prog.Flags |= zinit.FlagTTY
@@ -81,6 +87,7 @@ type process struct {
 	conn    *net.UnixConn
 	pid     int
 	refused bool
+	alone   bool
 
 	theirs []*os.File // our copies of what the program gets
 	ours   []*os.File // our ends of pipes, and the terminal
@@ -216,13 +223,21 @@ func (p *process) run() {
 	for _, f := range p.copies {
 		go f()
 	}
-	kill := context.AfterFunc(p.ctx, func() { p.conn.Close() })
+	kill := context.AfterFunc(p.ctx, func() {
+		if p.alone && p.Signal(zones.SIGKILL) == nil { // the answer comes when everybody is gone
+			_ = p.conn.SetReadDeadline(time.Now().Add(patience))
+			return
+		}
+		p.conn.Close()
+	})
 	go func() {
 		h, f, err := receive(p.conn)
 		closeFile(f)
-		kill()
+		stopped := !kill() && p.alone
 		p.conn.Close()
 		switch {
+		case err == nil && stopped:
+			p.err = context.Cause(p.ctx)
 		case err == nil && h.Type == zinit.MsgExited:
 			p.status = exitStatus(syscall.WaitStatus(h.A))
 			p.status.Time = time.Now()

@@ -250,7 +250,7 @@ func (m *machine) peekOrphan() (syscall.WaitStatus, bool) {
 
 func exitStatus(ws syscall.WaitStatus) zones.ExitStatus {
 	if ws.Signaled() {
-		return zones.ExitStatus{Code: 128 + int(ws.Signal()), Signal: zones.SignalOf(int(ws.Signal()))}
+		return zones.ExitStatus{Code: 128 + int(ws.Signal()), Signal: zones.SignalOf(int(ws.Signal())), Core: ws.CoreDump()}
 	}
 	return zones.ExitStatus{Code: ws.ExitStatus()}
 }

@@ -218,6 +218,9 @@ func (p *fakeProcess) run(prog program) {
 	p.m.mu.Lock()
 	delete(p.m.programs, p)
 	p.m.mu.Unlock()
+	if p.req.Alone {
+		p.m.killPrograms()
+	}
 	p.cancel()
 	close(p.done)
 }

@@ -62,6 +62,7 @@ func TestDriver(t *testing.T, open func(t *testing.T) Subject) {
 		{"ExecStreams", testExecStreams},
 		{"ExecCannotStart", testExecCannotStart},
 		{"ExecCancelled", testExecCancelled},
+		{"ExecAlone", testExecAlone},
 		{"ExecSignal", testExecSignal},
 		{"ExecTerminal", testExecTerminal},
 		{"ExecEndsWithMachine", testExecEnds},

@@ -129,6 +129,44 @@ func testExecCancelled(t *testing.T, s *suite) {
 	}
 }
 
+func testExecAlone(t *testing.T, s *suite) {
+	s.need(t, s.Driver.Capabilities().Exec, "Exec")
+	m := s.start(t)
+	other := func() zones.Process {
+		t.Helper()
+		p, err := s.Driver.Exec(s.ctx(t), m.ID, zones.ExecRequest{Args: []string{"sleep", "1000"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	dead := func(p zones.Process) {
+		t.Helper()
+		if st, err := p.Wait(); err != nil || st.Signal != zones.SIGKILL {
+			t.Errorf("beside a program that ran alone: %+v, %v; want SIGKILL", st, err)
+		}
+	}
+	first := other()
+	if st, err := zones.Run(s.ctx(t), s.Driver, m.ID, zones.ExecRequest{Args: []string{"sh", "-c", "exit 3"}, Alone: true}); err != nil || st.Code != 3 {
+		t.Errorf("alone: %+v, %v; want code 3", st, err)
+	}
+	dead(first)
+	ctx, cancel := context.WithCancel(s.ctx(t))
+	second := other()
+	p, err := s.Driver.Exec(ctx, m.ID, zones.ExecRequest{Args: []string{"sleep", "1000"}, Alone: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := p.Wait(); !errors.Is(err, context.Canceled) {
+		t.Errorf("Wait = %v, want context.Canceled", err)
+	}
+	dead(second)
+	if out := s.output(t, m.ID, "echo", "on"); out != "on\n" {
+		t.Errorf("the machine printed %q afterwards", out)
+	}
+}
+
 func testExecSignal(t *testing.T, s *suite) {
 	s.need(t, s.Driver.Capabilities().Exec, "Exec")
 	m := s.start(t)

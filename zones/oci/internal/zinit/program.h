@@ -160,6 +160,13 @@ static void become(struct program *p, int in, int out, int err, int tty)
 		struct rlimit l = {p->memlock, p->memlock};
 		setrlimit(RLIMIT_MEMLOCK, &l); // raising it is not allowed in a zone; lowering always is
 	}
+	if (p->flags & ZP_CORES) {
+		struct rlimit l;
+		if (getrlimit(RLIMIT_CORE, &l) == 0) {
+			l.rlim_cur = l.rlim_max;
+			setrlimit(RLIMIT_CORE, &l);
+		}
+	}
 	// Without the privilege for it there is nothing to give up if there are no groups.
 	if (setgroups(p->ngroups, p->groups) < 0 && (p->ngroups > 0 || getgroups(0, NULL) != 0))
 		return;

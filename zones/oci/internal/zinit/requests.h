@@ -46,6 +46,7 @@ static void request_exec(struct conn *c, char *body, uint32_t len, int *fds, int
 		goto fail;
 	}
 	c->kind = STARTING;
+	c->alone = (p.flags & ZP_ALONE) != 0;
 	if (slave >= 0)
 		close(slave);
 	free_program(&p);
@@ -82,10 +83,7 @@ static void started(struct conn *c)
 		close(c->master);
 		c->master = -1;
 	}
-	if (c->ended) {
-		reply(c->fd, ZM_EXITED, c->status, 0, -1);
-		drop(c);
-	}
+	tell_end(c);
 }
 
 // make_file makes an empty file, and the directories above it, to mount over. No link is followed anywhere.

@@ -97,10 +97,13 @@ static void end_session(pid_t leader)
 static void hang_up(struct conn *c)
 {
 	pid_t pid = c->kind == STARTING || c->kind == RUNNING ? c->pid : 0;
+	int alone = c->alone;
 	if (c->ended)
 		pid = 0;
 	drop(c);
-	if (pid > 0)
+	if (pid > 0 && alone)
+		kill(-1, SIGKILL);
+	else if (pid > 0)
 		end_session(pid);
 }
 

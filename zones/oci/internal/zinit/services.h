@@ -60,6 +60,20 @@ static int code_of(int status)
 	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+// tell_end tells the end of a program that runs alone once nobody else is left. What it left becomes our child as its parents go, so
+// having no child is being alone; a fork under way sees the signal and fails, so nobody escapes. A server beside a zone's own process 1 adopts
+// nobody and cannot wait for that.
+static void tell_end(struct conn *c)
+{
+	siginfo_t any;
+	if (c->kind != RUNNING || !c->ended)
+		return;
+	if (c->alone && is_init && !(waitid(P_ALL, 0, &any, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD))
+		return;
+	reply(c->fd, ZM_EXITED, c->status, 0, -1);
+	drop(c);
+}
+
 static void reap(void)
 {
 	int status;
@@ -71,10 +85,10 @@ static void reap(void)
 				continue;
 			c->ended = 1;
 			c->status = status;
-			if (c->kind == RUNNING) {
-				reply(c->fd, ZM_EXITED, status, 0, -1);
-				drop(c);
-			}
+			if (c->alone)
+				kill(-1, SIGKILL);
+			else
+				tell_end(c);
 		}
 		for (int i = 0; i < nservices; i++) {
 			struct service *s = &services[i];
@@ -91,6 +105,9 @@ static void reap(void)
 	}
 	if (stopping && pid < 0 && errno == ECHILD && is_init)
 		finish(exit_code);
+	for (int i = 0; i < MAX_CONNS; i++)
+		if (conns[i].alone)
+			tell_end(&conns[i]);
 }
 
 

@@ -13,7 +13,8 @@ struct conn {
 	enum kind kind;
 	int fd, report, master;
 	pid_t pid;
-	int ended, status; // it ended before its start was reported
+	int ended, status; // it ended, and that is not told yet: its start is not, or others are still being killed
+	int alone;         // its end is everybody's
 };
 
 struct service {

@@ -43,6 +43,8 @@ const (
 	FlagStderr
 	FlagNoNewPrivs
 	FlagRestart
+	FlagAlone
+	FlagCores
 )
 
 // Flags of a Config.

@@ -34,7 +34,9 @@ enum {
 
 // Flags of a program: u32 flags, uid, gid, rows, cols; u64 memlock; text name, dir; u32 n and n groups; list argv; list envp.
 // Text is u32 length, bytes, zero. A list is u32 n and n texts.
-enum { ZP_TTY = 1, ZP_STDIN = 2, ZP_STDOUT = 4, ZP_STDERR = 8, ZP_NO_NEW_PRIVS = 16, ZP_RESTART = 32 };
+enum { ZP_TTY = 1, ZP_STDIN = 2, ZP_STDOUT = 4, ZP_STDERR = 8, ZP_NO_NEW_PRIVS = 16, ZP_RESTART = 32,
+       ZP_ALONE = 64, // its end is told when everything else in the zone has been killed and is gone
+       ZP_CORES = 128 };
 
 // Flags of the configuration: u32 version, flags; u64 capabilities; text filter (struct sock_filter's); u32 stop signal; u32 n and
 // n programs.

@@ -37,7 +37,7 @@ func TestWire(t *testing.T) {
 		"ZM_EXEC": MsgExec, "ZM_SIGNAL": MsgSignal, "ZM_CONSOLE": MsgConsole, "ZM_SET_CONSOLE": MsgSetConsole, "ZM_RESIZE": MsgResize,
 		"ZM_MAKE_FILE": MsgMakeFile, "ZM_STARTED": MsgStarted, "ZM_FAILED": MsgFailed,
 		"ZM_EXITED": MsgExited, "ZM_OK": MsgOK, "ZP_TTY": FlagTTY, "ZP_STDIN": FlagStdin, "ZP_STDOUT": FlagStdout, "ZP_STDERR": FlagStderr,
-		"ZP_NO_NEW_PRIVS": FlagNoNewPrivs, "ZP_RESTART": FlagRestart, "ZC_MAIN": ConfigMain, "ZC_OWN": ConfigOwn, "ZC_NO_NEW_PRIVS": ConfigNoNewPrivs,
+		"ZP_NO_NEW_PRIVS": FlagNoNewPrivs, "ZP_RESTART": FlagRestart, "ZP_ALONE": FlagAlone, "ZP_CORES": FlagCores, "ZC_MAIN": ConfigMain, "ZC_OWN": ConfigOwn, "ZC_NO_NEW_PRIVS": ConfigNoNewPrivs,
 		"ZINIT_LISTEN_FD": 3, "ZINIT_CONFIG_FD": 4,
 	} {
 		if got, ok := c[name]; !ok || got != want {
