@@ -21,6 +21,8 @@ type Capabilities struct {
 	Isolation string `json:"isolation"`
 	// Limits are the names of the [Limits] fields it enforces, by their JSON names.
 	Limits []string `json:"limits"`
+	// Properties are the optional properties of a spec that it acts on ([EffectOptional]); a host refuses the others.
+	Properties []string `json:"properties,omitempty"`
 	// Missing says in one line each what this host lacks and what that takes away; for people.
 	Missing []string `json:"missing,omitempty"`
 }

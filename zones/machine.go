@@ -132,6 +132,8 @@ type Disk struct {
 	BlockSize int `json:"block_size,omitempty"`
 	// PCISlot asks for a place on the bus, "bus:dev:fn".
 	PCISlot string `json:"pci_slot,omitempty"`
+	// NoTrim keeps what the guest discards.
+	NoTrim bool `json:"no_trim,omitempty"`
 }
 
 // Interface is a VM's NIC, prepared.

@@ -211,7 +211,7 @@ var nicProperties = map[string]property{
 	"blocked_outgoing_ports":   {integers, onAny, true, LiveReboot, nil},
 	"allowed_ips":              {texts, onAny, true, LiveReboot, atMost(64, func(v any) bool { return isPrefix(v) || isAddr(v) })},
 	"allowed_dhcp_cids":        {texts, onAny, true, LiveReboot, atMost(64, shorter(maxName))},
-	"vrrp_vrid":                {integer, onAny, true, LiveReboot, within(0, 255)},
+	"vrrp_vrid":                {integer, onAny, true, LiveReboot, within(1, 255)},
 	"vrrp_primary_ip":          {text, onAny, true, LiveReboot, isAddr},
 	"allow_ip_spoofing":        {boolean, onAny, true, LiveReboot, nil},
 	"allow_mac_spoofing":       {boolean, onAny, true, LiveReboot, nil},

@@ -1,6 +1,9 @@
 package zones
 
-import "maps"
+import (
+	"fmt"
+	"maps"
+)
 
 // SparseImage is the image_uuid that names the built-in image: the host's /usr read-only, the rest the zone's own.
 const SparseImage = "sparse"
@@ -166,14 +169,24 @@ type NIC struct {
 	BlockedOutgoingPorts []int    `json:"blocked_outgoing_ports,omitempty"`
 	AllowedIPs           []string `json:"allowed_ips,omitempty"`
 	AllowedDHCPCIDs      []string `json:"allowed_dhcp_cids,omitempty"`
-	VRRPVRID             int      `json:"vrrp_vrid,omitempty"`
-	VRRPPrimaryIP        string   `json:"vrrp_primary_ip,omitempty"`
+	// VRRPVRID, 1 to 255, makes the NIC one of a virtual router's: its MAC is that router's, and its addresses move between the machines of the
+	// router. VRRPPrimaryIP is the address, of another NIC of the machine, that it says so from.
+	VRRPVRID      int    `json:"vrrp_vrid,omitempty"`
+	VRRPPrimaryIP string `json:"vrrp_primary_ip,omitempty"`
 
 	AllowIPSpoofing        bool `json:"allow_ip_spoofing,omitempty"`
 	AllowMACSpoofing       bool `json:"allow_mac_spoofing,omitempty"`
 	AllowDHCPSpoofing      bool `json:"allow_dhcp_spoofing,omitempty"`
 	AllowRestrictedTraffic bool `json:"allow_restricted_traffic,omitempty"`
 	AllowUnfilteredPromisc bool `json:"allow_unfiltered_promisc,omitempty"`
+}
+
+// VRRPMAC is the MAC that a NIC with a vrrp_vrid must have; empty without one. Several machines have it, each in its turn.
+func (n *NIC) VRRPMAC() string {
+	if n.VRRPVRID == 0 {
+		return ""
+	}
+	return fmt.Sprintf("00:00:5e:00:01:%02x", n.VRRPVRID)
 }
 
 // AutobootOn reports whether the zone starts by itself.
@@ -263,6 +276,17 @@ func (s *Spec) SetDefaults() {
 	if len(s.NICs) > 0 {
 		s.NICs[0].Primary = true
 	}
+}
+
+// FlexibleDiskFree is what the disks leave of flexible_disk_size, in MiB.
+func (s *Spec) FlexibleDiskFree() int64 {
+	free := s.FlexibleDiskSize
+	for _, d := range s.Disks {
+		if d.Media != "cdrom" && !d.NoCreate {
+			free -= d.Size
+		}
+	}
+	return free
 }
 
 // Limits turns the resource properties into what a driver is handed. Call it after SetDefaults.

@@ -166,6 +166,9 @@ func (s *Spec) rules(ve *ValidationError) {
 	if boots > 1 {
 		ve.badValue("disks", "more than one says boot")
 	}
+	if free := s.FlexibleDiskFree(); s.FlexibleDiskSize > 0 && free < 0 {
+		ve.badValue("flexible_disk_size", fmt.Sprintf("the disks have %d MiB more", -free))
+	}
 	seen := map[string]bool{}
 	for i, f := range s.Filesystems {
 		at := fmt.Sprintf("filesystems.%d.", i)
@@ -176,6 +179,11 @@ func (s *Spec) rules(ve *ValidationError) {
 		}
 		if f.Type == "lofs" && f.Source != "" && !absolute(f.Source) {
 			ve.badValue(at+"source", "not an absolute path")
+		}
+		for _, o := range f.Options {
+			if !slices.Contains(mountOptions, o) {
+				ve.badValue(at+"options", "takes "+strings.Join(mountOptions, ", "))
+			}
 		}
 		if f.Target == "/" || slices.Contains(strings.Split(f.Target, "/"), "..") || seen[f.Target] {
 			ve.badValue(at+"target", "the root, with .., or twice")
@@ -201,6 +209,9 @@ func (s *Spec) rules(ve *ValidationError) {
 		}
 	}
 }
+
+// mountOptions are what a lofs file system may be given. Devices work on none.
+var mountOptions = []string{"ro", "rw", "nosuid", "noexec", "nodevices"}
 
 func routeVia(s string) bool {
 	if n, ok := strings.CutPrefix(s, "nics["); ok {
@@ -250,12 +261,37 @@ func checkNICs(ve *ValidationError, list []NIC) {
 				addrs[key] = true
 			}
 		}
+		checkVRRP(ve, at, &n, list)
 		if n.Primary {
 			primaries++
 		}
 	}
 	if primaries > 1 {
 		ve.badValue("nics", "more than one is primary")
+	}
+}
+
+// checkVRRP checks a virtual router's NIC against the machine's others.
+func checkVRRP(ve *ValidationError, at string, n *NIC, all []NIC) {
+	if n.VRRPVRID == 0 {
+		if n.VRRPPrimaryIP != "" {
+			ve.missing(at + "vrrp_vrid")
+		}
+		return
+	}
+	if n.MAC != "" && !strings.EqualFold(n.MAC, n.VRRPMAC()) {
+		ve.badValue(at+"mac", "is "+n.VRRPMAC()+" with this vrrp_vrid")
+	}
+	if n.VRRPPrimaryIP == "" {
+		ve.missing(at + "vrrp_primary_ip")
+		return
+	}
+	primary, err := netip.ParseAddr(n.VRRPPrimaryIP)
+	own := slices.ContainsFunc(all, func(o NIC) bool {
+		return o.VRRPVRID == 0 && slices.ContainsFunc(o.Prefixes(), func(p netip.Prefix) bool { return p.Addr() == primary })
+	})
+	if err != nil || !own {
+		ve.badValue(at+"vrrp_primary_ip", "is no static address of another NIC")
 	}
 }
 

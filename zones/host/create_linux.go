@@ -60,7 +60,9 @@ func (h *Host) complete(s *zones.Spec) {
 	for i := range s.NICs {
 		n := &s.NICs[i]
 		if n.MAC == "" {
-			n.MAC = newMAC()
+			if n.MAC = n.VRRPMAC(); n.MAC == "" {
+				n.MAC = newMAC()
+			}
 		}
 		if n.Interface == "" {
 			n.Interface = freeInterface(s.NICs)
@@ -97,18 +99,8 @@ func freeInterface(nics []zones.NIC) string {
 // check finds the image and refuses, before anything is made, what this host cannot keep.
 func (h *Host) check(ctx context.Context, s *zones.Spec) (image.Image, error) {
 	var img image.Image
-	if _, err := h.driver(s.Brand); err != nil {
+	if err := h.serves(s); err != nil {
 		return img, err
-	}
-	if len(s.NICs) > 0 && h.cfg.Network == nil {
-		return img, fmt.Errorf("%w: this host has no network and the zone has NICs", zones.ErrNotSupported)
-	}
-	caps := h.cfg.Pool.Capabilities()
-	if s.Quota != nil && *s.Quota > 0 && !caps.Quota {
-		return img, fmt.Errorf("%w: quota on a %s pool", zones.ErrNotSupported, caps.Driver)
-	}
-	if s.ZPool != "" && s.ZPool != "zones" {
-		return img, fmt.Errorf("%w: zpool %s", zones.ErrNotExist, s.ZPool)
 	}
 	id := s.ImageUUID
 	if s.Brand.HVM() {
@@ -143,6 +135,12 @@ func (h *Host) check(ctx context.Context, s *zones.Spec) (image.Image, error) {
 	s.ImageUUID = id
 	if s.Brand.HVM() {
 		s.ImageUUID = ""
+		if d := &s.Disks[0]; d.Size == 0 {
+			d.Size = img.Manifest.ImageSize
+		}
+		if err := s.Validate(); err != nil { // now that its size is known
+			return img, err
+		}
 	}
 	for _, user := range img.Manifest.Passwords() {
 		key := user + "_pw"
@@ -154,6 +152,21 @@ func (h *Host) check(ctx context.Context, s *zones.Spec) (image.Image, error) {
 		}
 	}
 	return img, nil
+}
+
+// serves reports, before anything is made or changed, what of a spec this host cannot keep.
+func (h *Host) serves(s *zones.Spec) error {
+	d, err := h.driver(s.Brand)
+	if err != nil {
+		return err
+	}
+	if len(s.NICs) > 0 && h.cfg.Network == nil {
+		return fmt.Errorf("%w: this host has no network and the zone has NICs", zones.ErrNotSupported)
+	}
+	if caps := h.cfg.Pool.Capabilities(); s.Quota != nil && *s.Quota > 0 && !caps.Quota {
+		return fmt.Errorf("%w: quota on a %s pool", zones.ErrNotSupported, caps.Driver)
+	}
+	return d.Capabilities().Supports(s)
 }
 
 func mapImage(err error) error {
@@ -230,7 +243,7 @@ func (z *zone) checkUnique() error {
 		}
 	}
 	for _, n := range z.Spec.NICs {
-		if other := macs[n.MAC]; other != "" {
+		if other := macs[n.MAC]; other != "" && n.VRRPVRID == 0 {
 			return fmt.Errorf("%w: MAC %s is zone %s's", zones.ErrExist, n.MAC, other)
 		}
 	}

@@ -206,7 +206,7 @@ func (z *zone) prepareVM(ctx context.Context, m *zones.Machine) error {
 	for i, d := range z.Spec.Disks {
 		disk := zones.Disk{
 			Path: d.Path, Format: "raw", Media: d.Media, Model: d.Model, Boot: d.Boot, ReadOnly: d.Media == "cdrom",
-			BlockSize: int(d.BlockSize), PCISlot: d.PCISlot, Serial: fmt.Sprintf("disk%d", i),
+			BlockSize: int(d.BlockSize), PCISlot: d.PCISlot, NoTrim: d.NoTrim, Serial: fmt.Sprintf("disk%d", i),
 		}
 		if d.BlockSize > 4096 || d.BlockSize < 512 {
 			disk.BlockSize = 0 // of the volume below, not of what the guest sees

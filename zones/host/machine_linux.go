@@ -109,7 +109,7 @@ func (z *zone) prepareContainer(ctx context.Context, m *zones.Machine) error {
 }
 
 func filesystemMount(f zones.Filesystem) (zones.Mount, error) {
-	if f.Type != "lofs" {
+	if f.Type != "lofs" { // a driver that can mount the others would be handed them
 		return zones.Mount{}, fmt.Errorf("%w: filesystem of type %s", zones.ErrNotSupported, f.Type)
 	}
 	return zones.Mount{

@@ -227,11 +227,8 @@ func (h *Host) claimReceived(ctx context.Context, head sendHeader) (*zone, error
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
-	if _, err := h.driver(s.Brand); err != nil {
+	if err := h.serves(s); err != nil {
 		return nil, err
-	}
-	if s.Quota != nil && *s.Quota > 0 && !h.cfg.Pool.Capabilities().Quota {
-		return nil, fmt.Errorf("%w: quota on a %s pool", zones.ErrNotSupported, h.cfg.Pool.Capabilities().Driver)
 	}
 	z, err := h.claim(ctx, s, "receive")
 	if err == nil {

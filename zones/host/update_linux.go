@@ -71,18 +71,16 @@ func (z *zone) finishUpdate(ctx context.Context, running bool) error {
 }
 
 func (z *zone) checkUpdate(next *zones.Spec) error {
-	if len(next.NICs) > 0 && z.cfg.Network == nil {
-		return fmt.Errorf("%w: this host has no network and the zone has NICs", zones.ErrNotSupported)
-	}
-	if q := next.Quota; q != nil && *q > 0 && !z.cfg.Pool.Capabilities().Quota {
-		return fmt.Errorf("%w: quota on a %s pool", zones.ErrNotSupported, z.cfg.Pool.Capabilities().Driver)
+	// What was there before, from another host or an older program, does not keep the rest from being changed.
+	if err := z.serves(next); err != nil && z.serves(z.Spec) == nil {
+		return err
 	}
 	all, err := z.uuids()
 	if err != nil {
 		return err
 	}
 	for _, n := range next.NICs {
-		if slices.ContainsFunc(z.Spec.NICs, func(o zones.NIC) bool { return o.MAC == n.MAC }) {
+		if n.VRRPVRID != 0 || slices.ContainsFunc(z.Spec.NICs, func(o zones.NIC) bool { return o.MAC == n.MAC }) {
 			continue
 		}
 		for _, id := range all {

@@ -104,6 +104,23 @@ func TestRefusedBeforeAnythingIsMade(t *testing.T) {
 			t.Errorf("%s: %v, want ErrNotSupported", what, err)
 		}
 	}
+	nothing := spec(t, `"archive_on_delete":true,"fs_allowed":"nfs","filesystems":[{"type":"nfs","source":"a:/b","target":"/c"}]`)
+	_, err := o.Create(ctx, nothing)
+	if e, ok := errors.AsType[*zones.UnsupportedError](err); !ok || len(e.Properties) != 3 {
+		t.Errorf("properties that nobody serves: %v", err)
+	}
+	z, err := o.Create(ctx, spec(t, `"autoboot":false`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.Update(ctx, z.UUID, []byte(`{"fs_allowed":"nfs","alias":"x"}`)); !errors.Is(err, zones.ErrNotSupported) {
+		t.Errorf("update to what nobody serves: %v", err)
+	} else if now, _ := o.Get(ctx, z.UUID); now.Alias != "" {
+		t.Error("a refused update changed something")
+	}
+	if err := o.Delete(ctx, z.UUID); err != nil {
+		t.Error(err)
+	}
 	s := spec(t, "")
 	s.ImageUUID = image.NewUUID()
 	if _, err := o.Create(ctx, s); !errors.Is(err, zones.ErrNotExist) {

@@ -78,6 +78,9 @@ func (h *Host) view(ctx context.Context, r *record) *zones.Zone {
 	if err == nil {
 		z.Snapshots = userSnapshots(info)
 	}
+	if s.FlexibleDiskSize > 0 {
+		z.FreeSpace = s.FlexibleDiskFree()
+	}
 	if s.DelegateDataset {
 		z.Datasets = []string{"zones/" + s.UUID + "/data"}
 	}

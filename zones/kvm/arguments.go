@@ -215,11 +215,15 @@ func diskName(i int) string { return fmt.Sprintf("disk%d", i) }
 
 func diskArguments(i int, d zones.Disk) []string {
 	fd := firstDiskFD + i
+	discard := "unmap"
+	if d.NoTrim {
+		discard = "ignore"
+	}
 	node := map[string]any{
-		"node-name": diskName(i), "driver": d.Format, "read-only": readOnly(d), "discard": "unmap",
+		"node-name": diskName(i), "driver": d.Format, "read-only": readOnly(d), "discard": discard,
 		"file": map[string]any{
 			"driver": "file", "filename": fmt.Sprintf("/dev/fdset/%d", fd), "node-name": diskName(i) + "-file",
-			"read-only": readOnly(d), "discard": "unmap",
+			"read-only": readOnly(d), "discard": discard,
 			// The file is ours alone by the contract, and a lock would be on our own open file anyway.
 			"locking": "off",
 		},

@@ -48,6 +48,9 @@ func (n *Network) Attach(ctx context.Context, req Request) (a Attachment, err er
 	if !zones.ValidID(req.Zone) {
 		return Attachment{}, fmt.Errorf("%w: zone %q is not a uuid", zones.ErrInvalid, req.Zone)
 	}
+	if err := refused(req.NICs, req.VM); err != nil {
+		return Attachment{}, fmt.Errorf("attach zone %s: %w", req.Zone, err)
+	}
 	nics, err := parseNICs(req.NICs)
 	if err != nil {
 		return Attachment{}, err

@@ -214,7 +214,8 @@ func TestAttachRefuses(t *testing.T) {
 		"many":     {change(func(n *zones.NIC) { n.IPs, n.VLANID, n.Gateway = []string{"x"}, 5000, "y" }), zones.ErrInvalid, []string{"ips", "vlan_id", "gateway"}},
 		"loopback": {change(func(n *zones.NIC) { n.Interface = "lo" }), zones.ErrInvalid, []string{"interface"}},
 		"path":     {change(func(n *zones.NIC) { n.Interface = "../x" }), zones.ErrInvalid, []string{"interface"}},
-		"cids":     {change(func(n *zones.NIC) { n.AllowedDHCPCIDs = []string{"a"} }), zones.ErrInvalid, []string{"allowed_dhcp_cids"}},
+		"cids":     {change(func(n *zones.NIC) { n.AllowedDHCPCIDs = []string{"a"} }), zones.ErrNotSupported, []string{"allowed_dhcp_cids"}},
+		"router":   {change(func(n *zones.NIC) { n.VRRPVRID = 5 }), zones.ErrNotSupported, []string{"vrrp_vrid"}},
 	} {
 		_, err := n.Attach(t.Context(), Request{Zone: zoneA, NICs: tt.nics})
 		if !errors.Is(err, tt.want) {
@@ -226,6 +227,11 @@ func TestAttachRefuses(t *testing.T) {
 				t.Errorf("%s: %q says nothing of %s", name, err, part)
 			}
 		}
+	}
+	vm := Request{Zone: zoneA, VM: true, TapOwner: 1000, NICs: change(func(n *zones.NIC) { n.VRRPVRID, n.VRRPPrimaryIP = 5, "10.1.0.256" })}
+	if _, err := n.Attach(t.Context(), vm); !errors.Is(err, zones.ErrInvalid) || !strings.Contains(err.Error(), "00:00:5e:00:01:05") ||
+		!strings.Contains(err.Error(), "vrrp_primary_ip") {
+		t.Errorf("a router with a MAC of its own: %v", err)
 	}
 	if _, err := n.Attach(t.Context(), Request{Zone: "../../etc", NICs: []zones.NIC{good}}); !errors.Is(err, zones.ErrInvalid) {
 		t.Errorf("a path as zone: %v", err)

@@ -172,6 +172,53 @@ func TestSpoofing(t *testing.T) {
 	}
 }
 
+// A virtual router's NIC speaks with the router's MAC, for the router's address and for its machine's own, and for no other.
+func TestRouterNIC(t *testing.T) {
+	n := newHost(t)
+	putTag(t, n, Tag{Name: "test"})
+	nic := nicOf("", "10.1.0.1/24")
+	nic.VRRPVRID, nic.VRRPPrimaryIP = 7, "10.1.0.10"
+	nic.MAC = nic.VRRPMAC()
+	nics, err := parseNICs([]zones.NIC{nic})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A guest's NIC is a tap; the rules are the same on a veth, from which a test can send.
+	ns, err := n.makeNS(zoneA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	if _, err := n.attach(Request{Zone: zoneA}, nics, nil, ns, nil, true); err != nil {
+		t.Fatal(err)
+	}
+	mac, group := mustMAC(nic.MAC), net.HardwareAddr{1, 0, 0x5e, 0, 0, 18}
+	from := func(mac net.HardwareAddr, src string) []byte {
+		return ether(group, mac, 0x0800, ipv4(src, "224.0.0.18", 112, make([]byte, 20)))
+	}
+	cases := []struct {
+		name  string
+		frame []byte
+		want  bool
+	}{
+		{"advertisement", from(mac, "10.1.0.10"), true},
+		{"the router's address", from(mac, "10.1.0.1"), true},
+		{"taking the address over", ether(broadcast, mac, 0x0806, arp(1, mac, "10.1.0.1", "10.1.0.1")), true},
+		{"another address", from(mac, "10.1.0.11"), false},
+		{"another router's MAC", from(net.HardwareAddr{0, 0, 0x5e, 0, 1, 8}, "10.1.0.10"), false},
+	}
+	var frames [][]byte
+	for _, c := range cases {
+		frames = append(frames, c.frame)
+	}
+	marker := ether(broadcast, mac, 0x0800, ipv4("10.1.0.1", "10.1.0.255", 17, udp(7, 7, "marker")))
+	for i, ok := range passes(t, zoneWire(t, n, zoneA), outside(t, n, "test"), frames, marker) {
+		if ok != cases[i].want {
+			t.Errorf("%s passes: %v", cases[i].name, ok)
+		}
+	}
+}
+
 // A zone sees broadcasts and what is for it, unless it is trusted with more.
 func TestForeignFrames(t *testing.T) {
 	n := newHost(t)

@@ -56,6 +56,23 @@ func (n *nic) eui64() [8]byte {
 	return [8]byte{m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]}
 }
 
+// refused says what of a zone's NICs cannot be had here.
+func refused(in []zones.NIC, vm bool) error {
+	var errs []error
+	for i, n := range in {
+		if len(n.AllowedDHCPCIDs) > 0 {
+			errs = append(errs, fmt.Errorf("nics[%d].allowed_dhcp_cids: client ids of DHCP cannot be checked here", i))
+		}
+		if n.VRRPVRID != 0 && !vm {
+			errs = append(errs, fmt.Errorf("nics[%d].vrrp_vrid: an OS zone has no power over its interfaces, which a router that takes addresses over needs", i))
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", zones.ErrNotSupported, errors.Join(errs...))
+}
+
 // parseNICs checks a zone's NICs and reports every problem, joined, as zones.ErrInvalid.
 func parseNICs(in []zones.NIC) ([]nic, error) {
 	var errs []error
@@ -137,10 +154,24 @@ func parseNIC(in *zones.NIC, index int, bad func(field, format string, args ...a
 		}
 		n.blocked = append(n.blocked, uint16(p))
 	}
-	if len(in.AllowedDHCPCIDs) > 0 {
-		bad("allowed_dhcp_cids", "client ids of DHCP cannot be checked here")
+	if in.VRRPVRID != 0 {
+		n.parseVRRP(in, bad)
 	}
 	return n
+}
+
+// parseVRRP lets the NIC of a virtual router speak for it: with its MAC, and with the machine's own address as well as the router's.
+func (n *nic) parseVRRP(in *zones.NIC, bad func(field, format string, args ...any)) {
+	if in.VRRPVRID < 1 || in.VRRPVRID > 255 {
+		bad("vrrp_vrid", "%d is not between 1 and 255", in.VRRPVRID)
+	} else if n.mac.String() != in.VRRPMAC() {
+		bad("vrrp_vrid", "the MAC of router %d is %s", in.VRRPVRID, in.VRRPMAC())
+	}
+	if a, err := netip.ParseAddr(in.VRRPPrimaryIP); err != nil || !hostAddr(a) {
+		bad("vrrp_primary_ip", "%q is no address", in.VRRPPrimaryIP)
+	} else {
+		n.allowed = append(n.allowed, netip.PrefixFrom(a, a.BitLen()))
+	}
 }
 
 func (n *nic) hasGateway(s string) bool {
