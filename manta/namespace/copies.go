@@ -66,6 +66,25 @@ func (n *Namespace) Relocate(ctx context.Context, key manta.Key, object string, 
 	return nil
 }
 
+// Linked returns an entry that refers to an object by a snaplink, or nil when there is none. An object that was never linked has none,
+// whatever its entry.
+func (n *Namespace) Linked(ctx context.Context, object string) (*manta.Entry, error) {
+	keys, err := n.links(ctx, object) // the link id is that of the bytes
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range keys {
+		st, err := n.Look(ctx, key, false)
+		if err != nil {
+			return nil, err
+		}
+		if st.Entry != nil && st.Entry.ObjectID == object {
+			return st.Entry, nil
+		}
+	}
+	return nil, nil
+}
+
 // links returns the keys of all entries with a link id.
 func (n *Namespace) links(ctx context.Context, id string) ([]manta.Key, error) {
 	var keys []manta.Key

@@ -184,6 +184,28 @@ func (s *Service) Evacuate(ctx context.Context, node string, progress func(Progr
 // maxPasses bounds the repetition of an evacuation that does not come to an end, because something still writes to the node.
 const maxPasses = 5
 
+// Restore looks at the copies of each entry of a sequence and repairs at once what is missing; what cannot be repaired now is tried again later. It returns after
+// the last entry, or with the sequence's or ctx's error.
+func (s *Service) Restore(ctx context.Context, entries iter.Seq2[*manta.Entry, error]) error {
+	return s.queue.Sweep(ctx, func(yield func(durable.Location, error) bool) {
+		for e, err := range entries {
+			if err != nil {
+				yield(durable.Location{}, err)
+				return
+			}
+			loc, err := location(e)
+			if err != nil {
+				s.log.Error("entry cannot be repaired", "entry", e.Key, "err", err)
+				continue
+			}
+			s.learn(loc.ID, e.Key)
+			if !yield(loc, nil) {
+				return
+			}
+		}
+	})
+}
+
 // on yields the objects with a copy on a node.
 func (s *Service) on(ctx context.Context, node string, p *Progress, progress func(Progress)) iter.Seq2[durable.Location, error] {
 	return func(yield func(durable.Location, error) bool) {
@@ -231,11 +253,19 @@ func (s *Service) current(ctx context.Context, loc durable.Location) (durable.Lo
 	if err != nil {
 		return loc, err
 	}
-	if st.Entry == nil || st.Entry.ObjectID != loc.ID.Object.String() {
-		s.forget(loc.ID)
-		return loc, fmt.Errorf("%w: %s", storage.ErrNotFound, loc.ID)
+	e := st.Entry
+	if e == nil || e.ObjectID != loc.ID.Object.String() {
+		// The entry that was met is gone; a snaplink may have the bytes still.
+		if e, err = s.cfg.Namespace.Linked(ctx, loc.ID.Object.String()); err != nil {
+			return loc, err
+		}
+		if e == nil {
+			s.forget(loc.ID)
+			return loc, fmt.Errorf("%w: %s", storage.ErrNotFound, loc.ID)
+		}
+		s.learn(loc.ID, e.Key)
 	}
-	return location(st.Entry)
+	return location(e)
 }
 
 func (s *Service) learn(id storage.ObjectID, key manta.Key) {

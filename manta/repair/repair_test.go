@@ -194,3 +194,40 @@ func TestNodeDamaged_isFoundByIDAlone(t *testing.T) {
 		}
 	})
 }
+
+// TestLinkedBytesStay has one of two entries of an object go while the object is being repaired under that entry's name.
+func TestLinkedBytesStay(t *testing.T) {
+	run(t, 3, func(w *world) {
+		content := []byte("linked")
+		e := w.put("x", content)
+		if _, err := w.ns.Link(w.t.Context(), manta.Key("/"+owner+"/stor/y"), e.Key, nil, namespace.Options{}); err != nil {
+			w.t.Fatal(err)
+		}
+		e = w.look("x")
+		loc, err := location(e)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if err := w.nodes[e.Sharks[0].Node].Delete(w.t.Context(), loc.ID); err != nil {
+			w.t.Fatal(err)
+		}
+		err = w.Restore(w.t.Context(), func(yield func(*manta.Entry, error) bool) {
+			w.nodes[e.Sharks[0].Node].SetDelay(time.Second)
+			time.AfterFunc(500*time.Millisecond, func() {
+				if _, err := w.ns.Delete(context.Background(), e.Key, namespace.Options{}); err != nil {
+					w.t.Error(err)
+				}
+			})
+			yield(e, nil)
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.nodes[e.Sharks[0].Node].SetDelay(0)
+		synctest.Wait()
+		if w.look("y").ObjectID != e.ObjectID {
+			w.t.Fatal("the link is another object")
+		}
+		w.intact("y", content)
+	})
+}

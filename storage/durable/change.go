@@ -23,6 +23,26 @@ func (s *Store) Delete(ctx context.Context, loc Location) error {
 	})
 }
 
+// Exists reports whether any copy is there, unverified. It is an error if none is found and a node could not be asked.
+func (s *Store) Exists(ctx context.Context, loc Location) (bool, error) {
+	found := make([]bool, len(loc.Sharks))
+	err := s.each(loc.Sharks, func(i int, shark storage.Shark) error {
+		err := s.call(ctx, "stat", shark, func(ctx context.Context, node storage.Node) error {
+			_, err := node.Stat(ctx, loc.ID)
+			return err
+		})
+		found[i] = err == nil
+		if errors.Is(err, storage.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	if slices.Contains(found, true) {
+		return true, nil
+	}
+	return false, err
+}
+
 // Assemble makes target out of the concatenation of parts, which must lie on each of the nodes. size must be their sum. The
 // parts stay. After an error it may be repeated, also when some nodes have made the target already.
 func (s *Store) Assemble(ctx context.Context, target storage.ObjectID, parts []storage.ObjectID, sharks []storage.Shark, size int64) (Stored, error) {

@@ -246,7 +246,7 @@ func (q *Repairer) one(ctx context.Context, loc Location) error {
 		return err
 	}
 	s := q.cfg.Store
-	repaired, err := s.repair(ctx, loc, q.limit)
+	repaired, made, err := s.repair(ctx, loc, q.limit)
 	if !slices.Equal(repaired.Sharks, loc.Sharks) {
 		rewriteErr := errors.New("durable: no Rewrite is configured")
 		if q.cfg.Rewrite != nil {
@@ -260,7 +260,8 @@ func (q *Repairer) one(ctx context.Context, loc Location) error {
 		}
 	}
 	if _, gone := q.current(ctx, repaired); errors.Is(gone, errObsolete) {
-		// Deleted while we worked: the deletion may have missed what we re-created.
+		// Deleted while we worked: the deletion may have missed what we re-created. The other copies are its own business, in its own time.
+		repaired.Sharks = made
 		return errors.Join(gone, s.cleanUp(ctx, repaired))
 	}
 	return err

@@ -32,10 +32,12 @@ const (
 //
 // Repair asks each node whether it has the copy but does not read intact copies that it needs not; [Store.Verify] does.
 func (s *Store) Repair(ctx context.Context, loc Location) (Location, error) {
-	return s.repair(ctx, loc, nil)
+	loc, _, err := s.repair(ctx, loc, nil)
+	return loc, err
 }
 
-func (s *Store) repair(ctx context.Context, loc Location, limit *limiter) (Location, error) {
+// repair also tells where it has made a copy.
+func (s *Store) repair(ctx context.Context, loc Location, limit *limiter) (_ Location, made []storage.Shark, _ error) {
 	loc.Sharks = slices.Clone(loc.Sharks)
 	states, errs := s.inspect(ctx, loc)
 	var sources []storage.Shark
@@ -63,18 +65,19 @@ func (s *Store) repair(ctx context.Context, loc Location, limit *limiter) (Locat
 			continue
 		}
 		states[i] = intact
+		made = append(made, loc.Sharks[i])
 		s.met.repaired.Add(1)
 		s.log.InfoContext(ctx, "copy re-created", "object", loc.ID, "node", loc.Sharks[i].Node, "size", loc.Size)
 	}
 	if len(errs) == 0 {
-		return loc, nil
+		return loc, made, nil
 	}
 	err := errors.Join(errs...)
 	if slices.Contains(states, unknown) && (errors.Is(err, ErrLost) || !errors.Is(err, ErrUnavailable)) {
 		// What is lost among those who answer may be whole on those who do not.
-		return loc, &pendingError{loc.ID, err}
+		return loc, made, &pendingError{loc.ID, err}
 	}
-	return loc, fmt.Errorf("repair %s: %w", loc.ID, err)
+	return loc, made, fmt.Errorf("repair %s: %w", loc.ID, err)
 }
 
 // pendingError is ErrUnavailable and hides ErrLost: nodes are still to be heard.

@@ -302,8 +302,8 @@ func TestDeletedObjectIsNotBroughtBack(t *testing.T) {
 		recs.mu.Unlock()
 		close(release)
 		synctest.Wait()
-		if h := c.holders(loc.ID); len(h) != 0 {
-			t.Errorf("copies on %v", h)
+		if h := c.holders(loc.ID); len(h) != 1 || h[0] != "2.stor" {
+			t.Errorf("copies on %v, want the one that was there", h)
 		}
 		if m := q.Metrics(); m.Obsolete != 2 {
 			t.Errorf("metrics %+v", m)

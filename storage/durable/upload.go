@@ -240,6 +240,15 @@ func (u *Upload) finish() error {
 	return u.err
 }
 
+// Planned returns where the copies of a body that is held whole will be if every node does its part. It is nil for others, and before MD5.
+func (u *Upload) Planned() []storage.Shark {
+	h, ok := u.body.(*held)
+	if !ok || !u.finished || u.ended {
+		return nil
+	}
+	return h.places.current()
+}
+
 // Commit makes all copies durable and returns where they are. After an error nothing is left of the object, but for copies on nodes
 // that could not be reached any more, which no record will ever name.
 func (u *Upload) Commit(ctx context.Context) (Stored, error) {
