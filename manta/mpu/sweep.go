@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"time"
 
 	"github.com/mobulacloud/mobula/manta"
 	"github.com/mobulacloud/mobula/manta/namespace"
+	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/durable"
 	"github.com/mobulacloud/mobula/storage/metastore"
 )
@@ -57,6 +59,45 @@ func (s *Service) Sweep(ctx context.Context, done, expired time.Time) (swept Swe
 		swept.Removed++
 	}
 	return swept, nil
+}
+
+// Targets yields the objects that uploads have become or may become, for as long as there is anything of the upload. Until the upload is done no entry names
+// such an object, though its bytes may have been joined. The sequence ends after an error, which is its last element.
+func (s *Service) Targets(ctx context.Context) iter.Seq2[storage.ObjectID, error] {
+	return func(yield func(storage.ObjectID, error) bool) {
+		for rec, err := range s.cfg.Store.Find(ctx, openBucket, metastore.Query{Scan: true}) {
+			var o open
+			if err == nil {
+				err = json.Unmarshal(rec.Value, &o)
+			}
+			var id storage.ObjectID
+			if err == nil {
+				id, err = s.targetAt(ctx, o.Dir)
+			}
+			if errors.Is(err, ErrNotFound) {
+				continue // its creation was interrupted, or it has just been removed
+			}
+			if err != nil {
+				yield(id, fmt.Errorf("read the uploads' targets: %w", err))
+				return
+			}
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Service) targetAt(ctx context.Context, dir manta.Key) (id storage.ObjectID, err error) {
+	st, err := s.cfg.Namespace.Look(ctx, dir, false)
+	if err != nil {
+		return id, err
+	}
+	u, err := parse(st)
+	if err != nil {
+		return id, err
+	}
+	return storage.ParseObjectID(dir.Owner() + "/" + u.ObjectID)
 }
 
 // remove removes an upload's directory with its parts, and the line about it.

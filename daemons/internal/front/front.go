@@ -10,12 +10,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mobulacloud/mobula/daemons/internal/admin"
+	"github.com/mobulacloud/mobula/manta/audit"
 	"github.com/mobulacloud/mobula/manta/gc"
 	"github.com/mobulacloud/mobula/manta/mpu"
 	"github.com/mobulacloud/mobula/manta/namespace"
@@ -67,8 +69,17 @@ type Config struct {
 	// RepairMBPerSecond bounds what the repair of copies reads, in MiB/s; no bound.
 	RepairMBPerSecond int64 `json:"repair_mb_per_second,omitempty"`
 
-	// GraceHours is how long the bytes of deleted objects are kept; 48.
+	// GraceHours is how long the bytes of deleted objects are kept, and bytes that no record names; 48.
 	GraceHours int `json:"grace_hours,omitempty"`
+
+	// AuditHours is the time between two audits, which compare nodes with records; 24. Negative means none.
+	AuditHours int `json:"audit_hours,omitempty"`
+
+	// AuditPerSecond is how many copies and entries an audit looks at in a second; 10,000.
+	AuditPerSecond int `json:"audit_per_second,omitempty"`
+
+	// AuditMaxPercent of a node's copies may be without a record for the audit to delete them; 10. 100 deletes any number.
+	AuditMaxPercent int `json:"audit_max_percent,omitempty"`
 
 	// SnaplinksDisabled are uuids of accounts without snaplinks.
 	SnaplinksDisabled []string `json:"snaplinks_disabled,omitempty"`
@@ -102,9 +113,11 @@ type Front struct {
 
 	Repair  *repair.Service
 	Garbage *gc.Collector
+	Auditor *audit.Auditor
 
-	audit *webapi.AuditLog
-	log   *slog.Logger
+	noAudit  bool
+	requests *webapi.AuditLog
+	log      *slog.Logger
 }
 
 // Open opens the records and makes the parts that stand on them. After an error nothing is left open.
@@ -188,6 +201,9 @@ func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
 	if f.Garbage, err = gc.New(gc.Config{Namespace: f.Namespace, Storage: f.Storage, Uploads: f.Uploads, Grace: time.Duration(cfg.GraceHours) * time.Hour, Logger: cfg.Log}); err != nil {
 		return err
 	}
+	if err := f.openAudit(ctx, cfg); err != nil {
+		return err
+	}
 	web := webapi.Config{
 		Namespace: f.Namespace, Storage: f.Storage, Identity: f.Identity, Uploads: f.Uploads,
 		Name: cfg.Name, MaxObjectSize: cfg.MaxObjectMB << 20, Copies: cfg.Copies, MaxCopies: cfg.MaxCopies,
@@ -195,8 +211,8 @@ func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
 		MaxConnections: cfg.MaxConnections, MaxRequests: cfg.MaxRequests, SnaplinksDisabled: cfg.SnaplinksDisabled, Forwarded: cfg.Forwarded, Logger: cfg.Log,
 	}
 	if cfg.Audit {
-		f.audit = webapi.NewAuditLog(cfg.Log, 0)
-		web.Audit = f.audit.Add
+		f.requests = webapi.NewAuditLog(cfg.Log, 0)
+		web.Audit = f.requests.Add
 	}
 	if f.Door, err = webapi.New(web); err != nil {
 		return err
@@ -206,12 +222,36 @@ func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
 	return err
 }
 
+func (f *Front) openAudit(ctx context.Context, cfg Config) (err error) {
+	f.noAudit = cfg.AuditHours < 0
+	f.Auditor, err = audit.New(audit.Config{
+		Namespace: f.Namespace, Store: f.Records, Nodes: f.Fleet, Repair: f.Repair,
+		Names: func() (names []string) {
+			for _, n := range f.Fleet.Nodes() {
+				names = append(names, n.Report.Node)
+			}
+			return names
+		},
+		Claims:   []func(context.Context) iter.Seq2[storage.ObjectID, error]{f.Uploads.Targets},
+		Grace:    time.Duration(cfg.GraceHours) * time.Hour,
+		Interval: time.Duration(max(cfg.AuditHours, 0)) * time.Hour, Rate: cfg.AuditPerSecond, MaxPercent: cfg.AuditMaxPercent, Logger: cfg.Log,
+	})
+	if err != nil {
+		return err
+	}
+	return f.Auditor.Define(ctx)
+}
+
 // Run keeps the parts going that follow and mend, until ctx ends.
 func (f *Front) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for name, run := range map[string]func(context.Context) error{
-		"identity": f.Identity.Run, "fleet": f.Fleet.Run, "repair": f.Repair.Run, "garbage collection": f.Garbage.Run,
-	} {
+	parts := map[string]func(context.Context) error{
+		"identity": f.Identity.Run, "fleet": f.Fleet.Run, "repair": f.Repair.Run, "garbage collection": f.Garbage.Run, "audit": f.Auditor.Run,
+	}
+	if f.noAudit {
+		delete(parts, "audit")
+	}
+	for name, run := range parts {
 		g.Go(func() error {
 			if err := run(ctx); ctx.Err() == nil {
 				return fmt.Errorf("%s ended: %w", name, err)
@@ -219,9 +259,9 @@ func (f *Front) Run(ctx context.Context) error {
 			return nil
 		})
 	}
-	if f.audit != nil {
+	if f.requests != nil {
 		g.Go(func() error {
-			_ = f.audit.Run(ctx) // the context's end is its only error
+			_ = f.requests.Run(ctx) // the context's end is its only error
 			return nil
 		})
 	}
@@ -280,5 +320,6 @@ func (f *Front) Describe(d *admin.Door) {
 	d.Collect(admin.Struct("mobula_copies", nil, f.Storage.Metrics))
 	d.Collect(admin.Struct("mobula_repair", nil, f.Repair.Metrics))
 	d.Collect(admin.Struct("mobula_garbage", nil, f.Garbage.Metrics))
+	d.Collect(admin.Struct("mobula_audit", nil, f.Auditor.Metrics))
 	d.Collect(admin.Struct("mobula_identity", nil, f.Identity.Metrics))
 }
