@@ -22,6 +22,8 @@ type Outcome struct {
 	// Task is the id of the attempt that counts; "" when there was none, as for an input that does not exist.
 	Task string `json:"task,omitempty"`
 	OK   bool   `json:"ok"`
+	// Input says that this is not of a reducer, but of an input of a reduce phase that cannot be read: Number is the input's then.
+	Input bool `json:"input,omitempty"`
 }
 
 // An Emitted is an object that a task handed to the next phase.
