@@ -7,11 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"net/url"
-	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -274,53 +272,4 @@ func (c *Client) batches(ctx context.Context, dir string) iter.Seq2[[]*Entry, er
 			}
 		}
 	}
-}
-
-// PutLinkInput says which object gets a second name.
-type PutLinkInput struct {
-	Path   string // the new name
-	Target string // an existing object
-	Attributes
-	Conditions
-}
-
-// PutLink makes a snaplink: a second name for an object as it is now. Both names then live independently.
-func (c *Client) PutLink(ctx context.Context, in *PutLinkInput) (etag string, err error) {
-	target, err := c.resolve(in.Target)
-	if err != nil {
-		return "", err
-	}
-	h := in.header()
-	in.set(h)
-	h.Set("Content-Type", typeLink)
-	h.Set("Location", escape(target))
-	head, err := c.call(ctx, in, &operation{name: "PutLink", method: http.MethodPut, path: in.Path, header: h, repeatable: in.none()})
-	if err != nil {
-		return "", err
-	}
-	return head.Get("Etag"), nil
-}
-
-// CreateToken returns a token that stands for the caller, with its active roles, for the time that the server gives it: see [Options.Token].
-func (c *Client) CreateToken(ctx context.Context) (string, error) {
-	var out struct{ Token string }
-	err := c.exchange(ctx, nil, &operation{name: "CreateToken", method: http.MethodPost, path: path.Join("/", c.o.Account, "tokens")}, &out)
-	return out.Token, err
-}
-
-// exchange sends an operation and decodes its answer, a short JSON object.
-func (c *Client) exchange(ctx context.Context, in any, op *operation, out any) error {
-	resp, err := c.invoke(ctx, in, op)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
-	if err != nil {
-		return fmt.Errorf("%s: %w", op.name, err)
-	}
-	if err := json.Unmarshal(b, out); err != nil {
-		return fmt.Errorf("%s: decode answer: %w", op.name, err)
-	}
-	return nil
 }

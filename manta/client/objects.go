@@ -13,10 +13,13 @@ import (
 	"time"
 )
 
+// Absent is a value of Conditions.IfMatch: only if there is no object. Of several clients that ask for it at once, one succeeds.
+const Absent = `""`
+
 // Conditions make an operation depend on the state of what is there. The zero value asks nothing.
 type Conditions struct {
-	IfMatch           string // an etag, or "*" for any object
-	IfNoneMatch       string // an etag, or "*": only if nothing is there
+	IfMatch           string // an etag, "*" for whatever is or is not there, or Absent
+	IfNoneMatch       string // an etag; "*" is what this store always refuses to write over, even nothing
 	IfModifiedSince   time.Time
 	IfUnmodifiedSince time.Time
 }
