@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -201,12 +202,13 @@ type readerAt func([]byte, int64) (int, error)
 func (f readerAt) ReadAt(p []byte, off int64) (int, error) { return f(p, off) }
 
 // A buffer is a file in memory. Ranges do not overlap, so its bytes need no lock once it has its size.
-type buffer struct{ b []byte }
+type buffer struct {
+	once sync.Once
+	b    []byte
+}
 
 func (f *buffer) WriteAt(p []byte, off int64) (int, error) {
-	if f.b == nil {
-		f.b = make([]byte, 3*client.MinPartSize+12345)
-	}
+	f.once.Do(func() { f.b = make([]byte, 3*client.MinPartSize+12345) })
 	return copy(f.b[off:], p), nil
 }
 
