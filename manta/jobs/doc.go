@@ -4,7 +4,8 @@
 // has a fixed number of reducers, each of which reads all objects that come to it. What a task emits is input of the next phase, or output of
 // the job. Phases overlap in time; only a reducer's end of input waits for what comes before it.
 //
-// [Records] keeps jobs in a metastore. The parts that move a job along are separate, and any of them may die at any moment:
+// [Records] keeps jobs in a metastore, and [ParseDefinition] reads what users write down. The parts that move a job along are separate, and any of
+// them may die at any moment:
 //
 //	jobapi      the HTTP routes: makes jobs, adds inputs, shows what came of them
 //	supervisor  owns jobs, finds their inputs, hands tasks to agents, commits what they report
@@ -20,6 +21,9 @@
 // its figures.
 //
 // Never write records of these buckets by another way than Records.
+//
+// Files: job.go, phase.go, commit.go and failure.go are the nouns, definition.go what users write down, status.go what they see, names.go paths; records.go,
+// inputs.go, results.go, claim.go with commits.go, watch.go and beats.go are Records, format.go the buckets and the format of records.
 //
 // Stability: experimental.
 package jobs

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -77,16 +78,20 @@ func (r *Records) gate(ctx context.Context, id string) (*gateRecord, string, err
 func addInputs(id string, gate *gateRecord, etag string, paths []string) (metastore.Batch, error) {
 	batch := metastore.Batch{nil}
 	for len(paths) > 0 {
-		n, size := 0, 0
-		for n < len(paths) && (n == 0 || size+len(paths[n]) <= partSize) {
-			size += len(paths[n])
-			n++
+		value := append([]byte(nil), `{"inputs":[`...)
+		n := 0
+		for ; n < len(paths) && len(value) < partSize; n++ {
+			text, err := json.Marshal(paths[n])
+			if err != nil {
+				return nil, err
+			}
+			if n > 0 {
+				value = append(value, ',')
+			}
+			value = append(value, text...)
 		}
-		chunk, err := put(inputBucket, numberKey(id, gate.Next), &inputRecord{Inputs: paths[:n]}, metastore.Absent())
-		if err != nil {
-			return nil, err
-		}
-		batch = append(batch, chunk)
+		value = append(value, "]}"...)
+		batch = append(batch, metastore.Put{Bucket: inputBucket, Key: numberKey(id, gate.Next), Value: value, If: metastore.Absent()})
 		gate.Next += int64(n)
 		paths = paths[n:]
 	}

@@ -63,3 +63,9 @@ func newRecords(t testing.TB, s metastore.Store) *Records {
 	}
 	return r
 }
+
+func newMemory(t testing.TB) metastore.Store {
+	s := metastoretest.NewMemory()
+	t.Cleanup(func() { s.Close() })
+	return s
+}
