@@ -110,3 +110,11 @@ type DiskAttacher interface {
 	// ResizeDisk tells a running machine that the drive at path has grown to size bytes.
 	ResizeDisk(ctx context.Context, id, path string, size int64) error
 }
+
+// Interrupter is a driver whose machines can be interrupted and looked at from outside (vmadm sysrq).
+type Interrupter interface {
+	// NMI raises a non-maskable interrupt in a running machine, at which most systems dump or panic.
+	NMI(ctx context.Context, id string) error
+	// Screenshot writes what a running machine's screen shows as a PPM picture. An error may leave a part of it written.
+	Screenshot(ctx context.Context, id string, w io.Writer) error
+}

@@ -30,6 +30,9 @@ type Machine struct {
 	Mounts []Mount `json:"mounts,omitempty"`
 	// Disks are a VM's drives, in boot order unless one says Boot.
 	Disks []Disk `json:"disks,omitempty"`
+	// NVRAM is a file in which a VM's UEFI firmware keeps its variables; the driver fills one that is empty. Without one they are forgotten
+	// at every boot.
+	NVRAM string `json:"nvram,omitempty"`
 
 	// NetNS is the path of the network namespace of an OS container, with its interfaces, addresses and routes in
 	// place. The caller keeps it; zone root has no power over it. The driver sets two things in it: ports below

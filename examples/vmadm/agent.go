@@ -35,10 +35,7 @@ func (c *command) startAgent() error {
 }
 
 // agent looks after zones until none runs.
-func (c *command) agent(ctx context.Context, args []string) error {
-	if err := exactly(args); err != nil {
-		return err
-	}
+func (c *command) agent(ctx context.Context, _ call) error {
 	// Whoever started us may have been followed by a destroy; then there is nothing to look after, and nothing to make.
 	if _, err := os.Stat(filepath.Join(c.dir, "host", "host.json")); err != nil {
 		return nil

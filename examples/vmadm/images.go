@@ -10,63 +10,68 @@ import (
 	"github.com/mobulacloud/mobula/zones/image"
 )
 
-// image is imgadm in small.
-func (c *command) image(ctx context.Context, args []string) error {
-	if len(args) == 0 {
-		return usageError("wants a verb")
-	}
-	fs := newFlags()
-	manifest := fs.String("m", "", "")
-	file := fs.String("f", "", "")
-	compression := fs.String("c", "gzip", "")
-	incremental := fs.Bool("i", false, "")
-	out := fs.String("o", "", "")
-	name := fs.String("n", "", "")
-	rest, err := c.flags(fs, args[1:])
-	if err != nil {
-		return err
-	}
-	one := ""
-	if len(rest) == 1 {
-		one = rest[0]
-	}
-	if one == "" && args[0] != "list" && args[0] != "install" && args[0] != "avail" {
-		return usageError(args[0] + " wants one argument")
-	}
-	return c.with(ctx, func(s *server) error {
-		switch args[0] {
-		case "list":
-			return c.listImages(ctx, s)
-		case "avail":
-			l, err := s.images.Available(ctx)
-			if err != nil {
-				return err
-			}
-			return c.json(l)
-		case "show":
-			img, err := s.images.Get(ctx, one)
-			if err != nil {
-				return err
-			}
-			return c.json(img)
-		case "import":
-			img, err := s.images.Import(ctx, one)
-			return c.imported(img, err)
-		case "container":
-			img, err := s.images.InstallContainer(ctx, one, image.ContainerOptions{Name: *name})
-			return c.imported(img, err)
-		case "install":
-			img, err := install(ctx, s, *manifest, *file)
-			return c.imported(img, err)
-		case "create":
-			return c.createImage(ctx, s, one, *name, *out, *compression, *incremental)
-		case "verify":
-			return s.images.Verify(ctx, one)
-		case "delete":
-			return s.images.Delete(ctx, one)
+// imageVerb is a row of the table of the image command's own commands.
+type imageVerb struct {
+	name, usage string
+	run         func(c *command, ctx context.Context, s *server, in call) error
+}
+
+var imageTable = []imageVerb{
+	{"avail", "", func(c *command, ctx context.Context, s *server, _ call) error {
+		l, err := s.images.Available(ctx)
+		if err != nil {
+			return err
 		}
-		return usageError(fmt.Sprintf("unknown verb %q", args[0]))
-	})
+		return c.json(l)
+	}},
+	{"container", "[-n NAME] ARCHIVE", func(c *command, ctx context.Context, s *server, in call) error {
+		return c.imported(s.images.InstallContainer(ctx, in.args[0], image.ContainerOptions{Name: in.value('n', "")}))
+	}},
+	{"create", "[-i] [-c COMPRESSION] [-n NAME] [-o OUT] UUID", (*command).createImage},
+	{"delete", "IMAGE", func(_ *command, ctx context.Context, s *server, in call) error {
+		return s.images.Delete(ctx, in.args[0])
+	}},
+	{"import", "IMAGE", func(c *command, ctx context.Context, s *server, in call) error {
+		return c.imported(s.images.Import(ctx, in.args[0]))
+	}},
+	{"install", "[-m MANIFEST] [-f FILE]", func(c *command, ctx context.Context, s *server, in call) error {
+		return c.imported(install(ctx, s, in.value('m', ""), in.value('f', "")))
+	}},
+	{"list", "", func(c *command, ctx context.Context, s *server, _ call) error { return c.listImages(ctx, s) }},
+	{"show", "IMAGE", func(c *command, ctx context.Context, s *server, in call) error {
+		img, err := s.images.Get(ctx, in.args[0])
+		if err != nil {
+			return err
+		}
+		return c.json(img)
+	}},
+	{"verify", "IMAGE", func(_ *command, ctx context.Context, s *server, in call) error {
+		return s.images.Verify(ctx, in.args[0])
+	}},
+}
+
+func imageVerbs() string {
+	var names []string
+	for _, v := range imageTable {
+		names = append(names, v.name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// image is imgadm in small.
+func (c *command) image(ctx context.Context, in call) error {
+	name := in.args[0]
+	for _, v := range imageTable {
+		if v.name != name {
+			continue
+		}
+		in, err := parse(v.usage, in.args[1:])
+		if err != nil {
+			return usageError(fmt.Sprintf("%s %s: %v", name, v.usage, err))
+		}
+		return c.with(ctx, func(s *server) error { return v.run(c, ctx, s, in) })
+	}
+	return usageError(fmt.Sprintf("there is no command %q for images: %s", name, imageVerbs()))
 }
 
 func (c *command) imported(img image.Image, err error) error {
@@ -115,7 +120,8 @@ func install(ctx context.Context, s *server, manifest, file string) (image.Image
 }
 
 // createImage makes an image of a stopped zone as OUT.imgmanifest and OUT.zfs.gz or the like, as imgadm create names them.
-func (c *command) createImage(ctx context.Context, s *server, id, name, out, compression string, incremental bool) error {
+func (c *command) createImage(ctx context.Context, s *server, in call) error {
+	id, name, out, compression := in.uuid, in.value('n', ""), in.value('o', ""), in.value('c', "gzip")
 	z, err := s.Get(ctx, id)
 	if err != nil {
 		return err
@@ -143,7 +149,7 @@ func (c *command) createImage(ctx context.Context, s *server, id, name, out, com
 	}
 	defer f.Close()
 	m, err := s.images.Create(ctx, f, ref, image.CreateOptions{
-		Compression: compression, Incremental: incremental,
+		Compression: compression, Incremental: in.has('i'),
 		Manifest: image.Manifest{Name: name, Version: "1.0.0", Type: kind, OS: "linux", Owner: zones.NilUUID},
 	})
 	if err != nil {

@@ -45,24 +45,14 @@ func (c *command) rows(ctx context.Context, filter []string) ([]map[string]any, 
 	return out, err
 }
 
-func (c *command) list(ctx context.Context, args []string) error {
-	fs := newFlags()
-	parsable := fs.Bool("p", false, "")
-	noHeader := fs.Bool("H", false, "")
-	columns := fs.String("o", "uuid,type,ram,state,alias", "")
-	order := fs.String("s", "ram,uuid", "")
-	fs.BoolFunc("pH", "", func(string) error { *parsable = true; return nil })
-	rest, err := c.flags(fs, args)
+func (c *command) list(ctx context.Context, in call) error {
+	rows, err := c.rows(ctx, in.args)
 	if err != nil {
 		return err
 	}
-	rows, err := c.rows(ctx, rest)
-	if err != nil {
-		return err
-	}
-	sortRows(rows, strings.Split(*order, ","))
-	names := strings.Split(*columns, ",")
-	if *parsable {
+	sortRows(rows, strings.Split(in.value('s', "ram,uuid"), ","))
+	names := strings.Split(in.value('o', "uuid,type,ram,state,alias"), ",")
+	if in.has('p') {
 		for _, m := range rows {
 			for i, n := range names {
 				if i > 0 {
@@ -76,7 +66,7 @@ func (c *command) list(ctx context.Context, args []string) error {
 		return nil
 	}
 	table := make([][]string, 0, len(rows)+1)
-	if !*noHeader {
+	if !in.has('H') {
 		var head []string
 		for _, n := range names {
 			head = append(head, strings.ToUpper(n))
@@ -142,27 +132,20 @@ func sortRows(rows []map[string]any, by []string) {
 	})
 }
 
-func (c *command) lookup(ctx context.Context, args []string) error {
-	fs := newFlags()
-	asJSON := fs.Bool("j", false, "")
-	one := fs.Bool("1", false, "")
-	columns := fs.String("o", "", "")
-	rest, err := c.flags(fs, args)
+func (c *command) lookup(ctx context.Context, in call) error {
+	rows, err := c.rows(ctx, in.args)
 	if err != nil {
 		return err
 	}
-	rows, err := c.rows(ctx, rest)
-	if err != nil {
-		return err
-	}
-	if *one && len(rows) != 1 {
+	if in.has('1') && len(rows) != 1 {
 		return fmt.Errorf("lookup: requested exactly one zone, %d match", len(rows))
 	}
 	sortRows(rows, []string{"uuid"})
-	if *columns != "" {
+	columns := in.value('o', "")
+	if columns != "" {
 		for i, m := range rows {
 			few := map[string]any{}
-			for n := range strings.SplitSeq(*columns, ",") {
+			for n := range strings.SplitSeq(columns, ",") {
 				if v := host.Lookup(m, n); v != nil {
 					few[n] = v
 				}
@@ -170,7 +153,7 @@ func (c *command) lookup(ctx context.Context, args []string) error {
 			rows[i] = few
 		}
 	}
-	if *asJSON || *columns != "" {
+	if in.has('j') || columns != "" {
 		if rows == nil {
 			rows = []map[string]any{}
 		}

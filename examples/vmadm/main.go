@@ -10,10 +10,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 
-	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/metadata"
 )
 
@@ -50,9 +48,11 @@ type usageError string
 
 func (e usageError) Error() string { return string(e) }
 
+// verb is one row of the table of commands.
 type verb struct {
-	name, args, text string
-	run              func(c *command, ctx context.Context, args []string) error
+	// usage is how it is called, which is also how it is parsed; see usage.go.
+	name, usage, text string
+	run               func(c *command, ctx context.Context, in call) error
 }
 
 // verbs is in the order of vmadm's manual, additions last.
@@ -65,10 +65,10 @@ func init() {
 		{"console", "UUID", "attach to the console; CTRL-] leaves", (*command).console},
 		{"delete", "UUID", "end and remove a zone", (*command).delete},
 		{"delete-snapshot", "UUID NAME", "forget a snapshot", (*command).deleteSnapshot},
-		{"events", "[-jr] [UUID]", "print what happens, a line each", (*command).events},
+		{"events", "[-fjr] [UUID]", "print what happens, a line each", (*command).events},
 		{"get", "UUID", "print all of a zone as JSON", (*command).get},
 		{"info", "UUID [TYPE...]", "ask a VM's emulator", (*command).info},
-		{"kill", "[-s SIGNAL] UUID", "send a signal to the first program", (*command).kill},
+		{"kill", "[-s SIGNAL] UUID", "send a signal to the first program; -TERM and -15 do too", (*command).kill},
 		{"list", "[-pH] [-o FIELD,...] [-s FIELD,...] [FIELD=VALUE...]", "print a table", (*command).list},
 		{"lookup", "[-j|-1] [-o FIELD,...] [FIELD=VALUE...]", "print uuids of what matches", (*command).lookup},
 		{"reboot", "[-F] [-t SECONDS] UUID", "stop and start", (*command).reboot},
@@ -76,13 +76,14 @@ func init() {
 		{"reprovision", "[-f FILE] UUID", "give an OS zone another image", (*command).reprovision},
 		{"rollback-snapshot", "UUID NAME", "go back to a snapshot", (*command).rollbackSnapshot},
 		{"send", "UUID", "write a stopped zone to standard output", (*command).send},
-		{"start", "UUID [order=X] [once=X] [cdrom=PATH,MODEL] [disk=PATH,MODEL]", "boot a zone", (*command).start},
+		{"start", "UUID [OPTION=VALUE...]", "boot a zone; a VM takes order=, once=, cdrom=PATH,MODEL and disk=PATH,MODEL", (*command).start},
 		{"stop", "[-F] [-t SECONDS] UUID", "shut a zone down", (*command).stop},
+		{"sysrq", "UUID nmi|screenshot", "interrupt a VM, or write its screen to standard output as PPM", (*command).sysrq},
 		{"update", "[-f FILE] UUID [PROPERTY=VALUE...]", "change properties", (*command).update},
-		{"validate", "create|update [BRAND] [-f FILE]", "check a payload", (*command).validate},
-		{"exec", "[-t] [-u UID] [-d DIR] [-e NAME=VALUE] UUID PROGRAM [ARG...]", "run a program inside", (*command).exec},
+		{"validate", "[-f FILE] create|update [BRAND]", "check a payload", (*command).validate},
+		{"exec", "[-t] [-u UID] [-d DIR] [-e NAME=VALUE]... UUID PROGRAM [ARG...]", "run a program inside", (*command).exec},
 		{"metrics", "UUID", "print meters as JSON", (*command).metrics},
-		{"image", "list|show|import|install|container|create|delete|verify ...", "images, as imgadm", (*command).image},
+		{"image", "VERB [ARG...]", "images, as imgadm: " + imageVerbs(), (*command).image},
 		{"destroy", "", "remove every zone and image, and what they stand on", (*command).destroy},
 		{"agent", "", "look after running zones; started when needed", (*command).agent},
 	}
@@ -123,7 +124,14 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		usage(stderr)
 		return 2
 	}
-	err := verbs[i].run(c, ctx, fs.Args()[1:])
+	words := fs.Args()[1:]
+	if name == "kill" {
+		words = signalFlag(words)
+	}
+	in, err := parse(verbs[i].usage, words)
+	if err == nil {
+		err = verbs[i].run(c, ctx, in)
+	}
 	var usage usageError
 	var code exitCode
 	switch {
@@ -131,11 +139,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 0
 	case errors.As(err, &code):
 		return int(code)
-	case errors.As(err, &usage), errors.Is(err, flag.ErrHelp):
-		if usage != "" {
-			fmt.Fprintf(stderr, "vmadm: %s: %s\n", name, usage)
-		}
-		fmt.Fprintf(stderr, "usage: vmadm %s %s\n", name, verbs[i].args)
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "vmadm: %s: %s\nusage: vmadm %s %s\n", name, usage, name, verbs[i].usage)
 		return 2
 	case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 		return 130
@@ -151,64 +156,27 @@ func usage(w io.Writer) {
 	}
 }
 
-// flags parses a command's flags wherever they stand among its arguments, as vmadm does, and gives the rest.
-func (c *command) flags(fs *flag.FlagSet, args []string) ([]string, error) {
-	fs.SetOutput(io.Discard)
-	var rest []string
-	for len(args) > 0 {
-		if err := fs.Parse(args); err != nil {
-			return nil, usageError(err.Error())
-		}
-		if fs.NArg() == 0 {
-			break
-		}
-		rest = append(rest, fs.Arg(0))
-		args = fs.Args()[1:]
-	}
-	return rest, nil
-}
-
-func newFlags() *flag.FlagSet {
-	fs := flag.NewFlagSet("", flag.ContinueOnError)
-	fs.Usage = func() {}
-	return fs
-}
-
-// exactly checks the number of arguments.
-func exactly(args []string, names ...string) error {
-	if len(args) != len(names) {
-		return usageError("wants " + strings.Join(names, " "))
-	}
-	return nil
-}
-
-// uuidArg checks a command's one argument.
-func uuidArg(args []string) (string, error) {
-	if err := exactly(args, "UUID"); err != nil {
-		return "", err
-	}
-	if !zones.ValidID(args[0]) {
-		return "", usageError(fmt.Sprintf("%.60q is not a uuid", args[0]))
-	}
-	return args[0], nil
-}
-
 // maxPayload bounds a JSON payload.
 const maxPayload = 16 << 20
 
+// input opens a file, or standard input.
+func (c *command) input(file string) (io.ReadCloser, error) {
+	if file == "" || file == "-" {
+		return io.NopCloser(c.stdin), nil
+	}
+	return os.Open(file)
+}
+
 // payload reads a file, or standard input.
 func (c *command) payload(file string) ([]byte, error) {
-	in := c.stdin
-	if file != "" && file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
-	} else if isTerminal(c.stdin) {
+	if file == "" && isTerminal(c.stdin) {
 		return nil, usageError("give a payload with -f, or on standard input")
 	}
+	in, err := c.input(file)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
 	b, err := io.ReadAll(io.LimitReader(in, maxPayload+1))
 	if err == nil && len(b) > maxPayload {
 		err = fmt.Errorf("payload of more than %d bytes", maxPayload)

@@ -269,10 +269,7 @@ func (c *command) changing(ctx context.Context, f func(s *server) error) error {
 }
 
 // destroy removes everything that is in the directory, and all it stands on.
-func (c *command) destroy(ctx context.Context, args []string) error {
-	if err := exactly(args); err != nil {
-		return err
-	}
+func (c *command) destroy(ctx context.Context, _ call) error {
 	s, err := c.open(ctx)
 	if err != nil {
 		return err

@@ -41,28 +41,12 @@ func (c *command) raw() (size func() zones.Size, restore func()) {
 }
 
 // exec runs a program inside and ends with its status.
-func (c *command) exec(ctx context.Context, args []string) error {
-	fs := newFlags()
-	tty := fs.Bool("t", false, "")
-	user := fs.String("u", "", "")
-	dir := fs.String("d", "", "")
-	var env []string
-	fs.Func("e", "", func(s string) error { env = append(env, s); return nil })
-	fs.SetOutput(io.Discard)
-	if err := fs.Parse(args); err != nil {
-		return usageError(err.Error())
+func (c *command) exec(ctx context.Context, in call) error {
+	req := zones.ExecRequest{
+		Args: in.args, Env: in.opts['e'], Dir: in.value('d', ""), Stdin: c.stdin, Stdout: c.stdout, Stderr: c.stderr, TTY: in.has('t'),
 	}
-	rest := fs.Args()
-	if len(rest) < 2 {
-		return usageError("wants UUID PROGRAM")
-	}
-	id, err := uuidArg(rest[:1])
-	if err != nil {
-		return err
-	}
-	req := zones.ExecRequest{Args: rest[1:], Env: env, Dir: *dir, Stdin: c.stdin, Stdout: c.stdout, Stderr: c.stderr, TTY: *tty}
-	if *user != "" {
-		uid, gid, ok := strings.Cut(*user, ":")
+	if in.has('u') {
+		uid, gid, ok := strings.Cut(in.value('u', ""), ":")
 		n, err := strconv.ParseUint(uid, 10, 16)
 		if err != nil {
 			return usageError("-u wants UID or UID:GID")
@@ -82,7 +66,7 @@ func (c *command) exec(ctx context.Context, args []string) error {
 			req.Stderr, req.Size = nil, size()
 		}
 		defer restore()
-		p, err := s.Exec(ctx, id, req)
+		p, err := s.Exec(ctx, in.uuid, req)
 		if err != nil {
 			return err
 		}
@@ -122,19 +106,15 @@ func follow(f func()) (stop func()) {
 }
 
 // console joins our terminal to a zone's, until CTRL-] or the zone's end.
-func (c *command) console(ctx context.Context, args []string) error {
-	id, err := uuidArg(args)
-	if err != nil {
-		return err
-	}
+func (c *command) console(ctx context.Context, in call) error {
 	return c.with(ctx, func(s *server) error {
-		con, err := s.Console(ctx, id)
+		con, err := s.Console(ctx, in.uuid)
 		if err != nil {
 			return err
 		}
 		defer con.Close()
 		if isTerminal(c.stdin) {
-			c.say("[Connected to zone '%s' console; CTRL-] leaves]", id)
+			c.say("[Connected to zone '%s' console; CTRL-] leaves]", in.uuid)
 		}
 		size, restore := c.raw()
 		defer restore()

@@ -5,8 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,14 +22,23 @@ func (c *command) json(v any) error {
 	return e.Encode(v)
 }
 
-func (c *command) create(ctx context.Context, args []string) error {
-	fs := newFlags()
-	file := fs.String("f", "", "")
-	rest, err := c.flags(fs, args)
-	if err != nil || len(rest) > 0 {
-		return errors.Join(err, usageError("takes no arguments"))
+// on opens the server and runs a verb on a zone, and says so when it is done. Verbs after which zones may run have somebody look after them.
+func (c *command) on(ctx context.Context, in call, runs bool, done string, f func(s *server) error) error {
+	open := c.with
+	if runs {
+		open = c.changing
 	}
-	b, err := c.payload(*file)
+	return open(ctx, func(s *server) error {
+		if err := f(s); err != nil {
+			return err
+		}
+		c.say("Successfully %s VM %s", done, in.uuid)
+		return nil
+	})
+}
+
+func (c *command) create(ctx context.Context, in call) error {
+	b, err := c.payload(in.value('f', ""))
 	if err != nil {
 		return err
 	}
@@ -49,13 +57,9 @@ func (c *command) create(ctx context.Context, args []string) error {
 	})
 }
 
-func (c *command) get(ctx context.Context, args []string) error {
-	id, err := uuidArg(args)
-	if err != nil {
-		return err
-	}
+func (c *command) get(ctx context.Context, in call) error {
 	return c.with(ctx, func(s *server) error {
-		z, err := s.Get(ctx, id)
+		z, err := s.Get(ctx, in.uuid)
 		if err != nil {
 			return err
 		}
@@ -63,16 +67,9 @@ func (c *command) get(ctx context.Context, args []string) error {
 	})
 }
 
-func (c *command) start(ctx context.Context, args []string) error {
-	if len(args) == 0 {
-		return usageError("wants UUID")
-	}
-	id, err := uuidArg(args[:1])
-	if err != nil {
-		return err
-	}
+func (c *command) start(ctx context.Context, in call) error {
 	var o host.StartOptions
-	for _, a := range args[1:] {
+	for _, a := range in.args {
 		k, v, ok := strings.Cut(a, "=")
 		if !ok {
 			return usageError(fmt.Sprintf("%q is not name=value", a))
@@ -90,130 +87,65 @@ func (c *command) start(ctx context.Context, args []string) error {
 			return usageError(fmt.Sprintf("unknown option %q", k))
 		}
 	}
-	return c.changing(ctx, func(s *server) error {
-		if err := s.Start(ctx, id, o); err != nil {
-			return err
-		}
-		c.say("Successfully started VM %s", id)
-		return nil
-	})
+	return c.on(ctx, in, true, "started", func(s *server) error { return s.Start(ctx, in.uuid, o) })
 }
 
-// stopFlags parses [-F] [-t SECONDS] UUID.
-func (c *command) stopFlags(args []string) (string, host.StopOptions, error) {
-	fs := newFlags()
-	force := fs.Bool("F", false, "")
-	seconds := fs.Int("t", 0, "")
-	rest, err := c.flags(fs, args)
+// stopOptions are those of stop and reboot.
+func stopOptions(in call) (host.StopOptions, error) {
+	seconds, err := strconv.ParseUint(in.value('t', "0"), 10, 31)
 	if err != nil {
-		return "", host.StopOptions{}, err
+		return host.StopOptions{}, usageError("-t wants seconds")
 	}
-	if *seconds < 0 {
-		return "", host.StopOptions{}, usageError("-t wants seconds")
-	}
-	id, err := uuidArg(rest)
-	return id, host.StopOptions{Force: *force, Timeout: time.Duration(*seconds) * time.Second}, err
+	return host.StopOptions{Force: in.has('F'), Timeout: time.Duration(seconds) * time.Second}, nil
 }
 
-func (c *command) stop(ctx context.Context, args []string) error {
-	id, o, err := c.stopFlags(args)
+func (c *command) stop(ctx context.Context, in call) error {
+	o, err := stopOptions(in)
 	if err != nil {
 		return err
 	}
-	return c.with(ctx, func(s *server) error {
-		if err := s.Stop(ctx, id, o); err != nil {
-			return err
-		}
-		c.say("Successfully completed stop for VM %s", id)
-		return nil
-	})
+	return c.on(ctx, in, false, "completed stop for", func(s *server) error { return s.Stop(ctx, in.uuid, o) })
 }
 
-func (c *command) reboot(ctx context.Context, args []string) error {
-	id, o, err := c.stopFlags(args)
+func (c *command) reboot(ctx context.Context, in call) error {
+	o, err := stopOptions(in)
 	if err != nil {
 		return err
 	}
-	return c.changing(ctx, func(s *server) error {
-		if err := s.Reboot(ctx, id, o); err != nil {
-			return err
-		}
-		c.say("Successfully completed reboot for VM %s", id)
-		return nil
-	})
+	return c.on(ctx, in, true, "completed reboot for", func(s *server) error { return s.Reboot(ctx, in.uuid, o) })
 }
 
-func (c *command) kill(ctx context.Context, args []string) error {
-	name := "SIGKILL"
-	// vmadm takes -TERM and -15 as kill(1) does.
-	if len(args) == 2 && strings.HasPrefix(args[0], "-") && args[0] != "-s" {
-		name, args = args[0][1:], args[1:]
+// signalFlag takes -TERM and -15 for -s, as kill(1) does.
+func signalFlag(args []string) []string {
+	if len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' && args[0][1] != 's' && args[0] != "--" {
+		return append([]string{"-s", args[0][1:]}, args[1:]...)
 	}
-	fs := newFlags()
-	fs.StringVar(&name, "s", name, "")
-	rest, err := c.flags(fs, args)
-	if err != nil {
-		return err
-	}
-	id, err := uuidArg(rest)
-	if err != nil {
-		return err
-	}
-	sig, err := zones.ParseSignal(name)
-	if err != nil {
-		return err
-	}
-	return c.with(ctx, func(s *server) error {
-		if err := s.Kill(ctx, id, sig); err != nil {
-			return err
-		}
-		c.say("Successfully sent signal %s to VM %s", sig, id)
-		return nil
-	})
+	return args
 }
 
-func (c *command) delete(ctx context.Context, args []string) error {
-	id, err := uuidArg(args)
+func (c *command) kill(ctx context.Context, in call) error {
+	sig, err := zones.ParseSignal(in.value('s', "SIGKILL"))
 	if err != nil {
 		return err
 	}
-	return c.with(ctx, func(s *server) error {
-		if err := s.Delete(ctx, id); err != nil {
-			return err
-		}
-		c.say("Successfully deleted VM %s", id)
-		return nil
-	})
+	return c.on(ctx, in, false, "sent signal "+string(sig)+" to", func(s *server) error { return s.Kill(ctx, in.uuid, sig) })
 }
 
-func (c *command) update(ctx context.Context, args []string) error {
-	fs := newFlags()
-	file := fs.String("f", "", "")
-	rest, err := c.flags(fs, args)
+func (c *command) delete(ctx context.Context, in call) error {
+	return c.on(ctx, in, false, "deleted", func(s *server) error { return s.Delete(ctx, in.uuid) })
+}
+
+func (c *command) update(ctx context.Context, in call) error {
+	b, err := assignments(in.args)
+	if len(in.args) == 0 {
+		b, err = c.payload(in.value('f', ""))
+	}
 	if err != nil {
 		return err
 	}
-	if len(rest) == 0 {
-		return usageError("wants UUID")
-	}
-	id, err := uuidArg(rest[:1])
-	if err != nil {
+	return c.on(ctx, in, false, "updated", func(s *server) error {
+		_, err := s.Update(ctx, in.uuid, b)
 		return err
-	}
-	var b []byte
-	if len(rest) > 1 {
-		if b, err = assignments(rest[1:]); err != nil {
-			return err
-		}
-	} else if b, err = c.payload(*file); err != nil {
-		return err
-	}
-	return c.with(ctx, func(s *server) error {
-		if _, err := s.Update(ctx, id, b); err != nil {
-			return err
-		}
-		c.say("Successfully updated VM %s", id)
-		return nil
 	})
 }
 
@@ -236,47 +168,24 @@ func assignments(args []string) ([]byte, error) {
 }
 
 // named runs a verb on a zone and a snapshot.
-func (c *command) named(ctx context.Context, args []string, done string, f func(s *server, id, name string) error) error {
-	if err := exactly(args, "UUID", "NAME"); err != nil {
-		return err
-	}
-	id, err := uuidArg(args[:1])
-	if err != nil {
-		return err
-	}
-	return c.changing(ctx, func(s *server) error {
-		if err := f(s, id, args[1]); err != nil {
-			return err
-		}
-		c.say("Successfully %s snapshot %q for VM %s", done, args[1], id)
-		return nil
-	})
+func (c *command) named(ctx context.Context, in call, done string, f func(s *server, id, name string) error) error {
+	return c.on(ctx, in, true, fmt.Sprintf("%s snapshot %q for", done, in.args[0]), func(s *server) error { return f(s, in.uuid, in.args[0]) })
 }
 
-func (c *command) createSnapshot(ctx context.Context, args []string) error {
-	return c.named(ctx, args, "created", func(s *server, id, name string) error { return s.CreateSnapshot(ctx, id, name) })
+func (c *command) createSnapshot(ctx context.Context, in call) error {
+	return c.named(ctx, in, "created", func(s *server, id, name string) error { return s.CreateSnapshot(ctx, id, name) })
 }
 
-func (c *command) deleteSnapshot(ctx context.Context, args []string) error {
-	return c.named(ctx, args, "deleted", func(s *server, id, name string) error { return s.DeleteSnapshot(ctx, id, name) })
+func (c *command) deleteSnapshot(ctx context.Context, in call) error {
+	return c.named(ctx, in, "deleted", func(s *server, id, name string) error { return s.DeleteSnapshot(ctx, id, name) })
 }
 
-func (c *command) rollbackSnapshot(ctx context.Context, args []string) error {
-	return c.named(ctx, args, "rolled back to", func(s *server, id, name string) error { return s.RollbackSnapshot(ctx, id, name) })
+func (c *command) rollbackSnapshot(ctx context.Context, in call) error {
+	return c.named(ctx, in, "rolled back to", func(s *server, id, name string) error { return s.RollbackSnapshot(ctx, id, name) })
 }
 
-func (c *command) reprovision(ctx context.Context, args []string) error {
-	fs := newFlags()
-	file := fs.String("f", "", "")
-	rest, err := c.flags(fs, args)
-	if err != nil {
-		return err
-	}
-	id, err := uuidArg(rest)
-	if err != nil {
-		return err
-	}
-	b, err := c.payload(*file)
+func (c *command) reprovision(ctx context.Context, in call) error {
+	b, err := c.payload(in.value('f', ""))
 	if err != nil {
 		return err
 	}
@@ -286,51 +195,25 @@ func (c *command) reprovision(ctx context.Context, args []string) error {
 	if err := json.Unmarshal(b, &p); err != nil || p.ImageUUID == "" {
 		return usageError(`the payload is {"image_uuid": "UUID"}`)
 	}
-	return c.changing(ctx, func(s *server) error {
-		if err := s.Reprovision(ctx, id, p.ImageUUID); err != nil {
-			return err
-		}
-		c.say("Successfully reprovisioned VM %s", id)
-		return nil
-	})
+	return c.on(ctx, in, true, "reprovisioned", func(s *server) error { return s.Reprovision(ctx, in.uuid, p.ImageUUID) })
 }
 
-func (c *command) send(ctx context.Context, args []string) error {
-	id, err := uuidArg(args)
-	if err != nil {
-		return err
-	}
+func (c *command) send(ctx context.Context, in call) error {
 	if isTerminal(c.stdout) {
 		return usageError("standard output is a terminal; a zone goes to a file or another vmadm receive")
 	}
-	return c.with(ctx, func(s *server) error {
-		if err := s.Send(ctx, id, c.stdout); err != nil {
-			return err
-		}
-		c.say("Successfully sent VM %s", id)
-		return nil
-	})
+	return c.on(ctx, in, false, "sent", func(s *server) error { return s.Send(ctx, in.uuid, c.stdout) })
 }
 
-func (c *command) receive(ctx context.Context, args []string) error {
-	fs := newFlags()
-	file := fs.String("f", "", "")
-	rest, err := c.flags(fs, args)
-	if err != nil || len(rest) > 0 {
-		return errors.Join(err, usageError("takes no arguments"))
+func (c *command) receive(ctx context.Context, in call) error {
+	from, err := c.input(in.value('f', ""))
+	if err != nil {
+		return err
 	}
-	var in io.Reader = c.stdin
-	if *file != "" && *file != "-" {
-		f, err := os.Open(*file)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
-	}
+	defer from.Close()
 	c.wantVM = true // what arrives says so too late
 	return c.with(ctx, func(s *server) error {
-		z, err := s.Receive(ctx, in)
+		z, err := s.Receive(ctx, from)
 		if err != nil {
 			return err
 		}
@@ -339,16 +222,9 @@ func (c *command) receive(ctx context.Context, args []string) error {
 	})
 }
 
-func (c *command) info(ctx context.Context, args []string) error {
-	if len(args) == 0 {
-		return usageError("wants UUID")
-	}
-	id, err := uuidArg(args[:1])
-	if err != nil {
-		return err
-	}
+func (c *command) info(ctx context.Context, in call) error {
 	return c.with(ctx, func(s *server) error {
-		m, err := s.Info(ctx, id, args[1:]...)
+		m, err := s.Info(ctx, in.uuid, in.args...)
 		if err != nil {
 			return err
 		}
@@ -356,13 +232,17 @@ func (c *command) info(ctx context.Context, args []string) error {
 	})
 }
 
-func (c *command) metrics(ctx context.Context, args []string) error {
-	id, err := uuidArg(args)
-	if err != nil {
-		return err
+func (c *command) sysrq(ctx context.Context, in call) error {
+	what := host.Sysrq(in.args[0])
+	if what == host.SysrqScreenshot && isTerminal(c.stdout) {
+		return usageError("standard output is a terminal; a picture goes to a file")
 	}
+	return c.on(ctx, in, false, "requested "+in.args[0]+" of", func(s *server) error { return s.Sysrq(ctx, in.uuid, what, c.stdout) })
+}
+
+func (c *command) metrics(ctx context.Context, in call) error {
 	return c.with(ctx, func(s *server) error {
-		m, err := s.Metrics(ctx, id)
+		m, err := s.Metrics(ctx, in.uuid)
 		if err != nil {
 			return err
 		}
@@ -371,33 +251,21 @@ func (c *command) metrics(ctx context.Context, args []string) error {
 }
 
 // validate answers VALID, or what is wrong as JSON, and 1.
-func (c *command) validate(_ context.Context, args []string) error {
-	fs := newFlags()
-	file := fs.String("f", "", "")
-	rest, err := c.flags(fs, args)
+func (c *command) validate(_ context.Context, in call) error {
+	b, err := c.payload(in.value('f', ""))
 	if err != nil {
 		return err
 	}
-	if len(rest) == 0 || len(rest) > 2 {
-		return usageError("wants create or update, and a brand for update")
-	}
-	b, err := c.payload(*file)
-	if err != nil {
-		return err
-	}
-	switch rest[0] {
-	case "create":
+	switch what, more := in.args[0], in.args[1:]; {
+	case what == "create":
 		_, err = zones.ParseSpec(b)
-	case "update":
-		if len(rest) != 2 {
-			return usageError("update wants a brand")
-		}
-		_, err = zones.ParseUpdate(zones.Brand(rest[1]), b)
+	case what == "update" && len(more) == 1:
+		_, err = zones.ParseUpdate(zones.Brand(more[0]), b)
 	default:
-		return usageError(fmt.Sprintf("%q is neither create nor update", rest[0]))
+		return usageError("wants create, or update and a brand")
 	}
 	if err == nil {
-		_, err = fmt.Fprintf(c.stdout, "VALID %s payload\n", rest[0])
+		_, err = fmt.Fprintf(c.stdout, "VALID %s payload\n", in.args[0])
 		return err
 	}
 	var ve *zones.ValidationError
@@ -410,22 +278,8 @@ func (c *command) validate(_ context.Context, args []string) error {
 	return exitCode(1)
 }
 
-// events prints what happens: JSON with -j, from "ready" on with -r.
-func (c *command) events(ctx context.Context, args []string) error {
-	fs := newFlags()
-	asJSON := fs.Bool("j", false, "")
-	ready := fs.Bool("r", false, "")
-	fs.Bool("f", false, "") // full, which we always are
-	rest, err := c.flags(fs, args)
-	if err != nil {
-		return err
-	}
-	only := ""
-	if len(rest) > 0 {
-		if only, err = uuidArg(rest); err != nil {
-			return err
-		}
-	}
+// events prints what happens: JSON with -j, from "ready" on with -r. -f, full, is what we always are.
+func (c *command) events(ctx context.Context, in call) error {
 	return c.with(ctx, func(s *server) error {
 		for e, err := range s.Events(ctx) {
 			if ctx.Err() != nil {
@@ -434,10 +288,10 @@ func (c *command) events(ctx context.Context, args []string) error {
 			if err != nil {
 				return err
 			}
-			if e.Type == zones.EventReady && !*ready || only != "" && e.ZoneID != "" && e.ZoneID != only {
+			if e.Type == zones.EventReady && !in.has('r') || in.uuid != "" && e.ZoneID != "" && e.ZoneID != in.uuid {
 				continue
 			}
-			if *asJSON {
+			if in.has('j') {
 				b, err := json.Marshal(e)
 				if err != nil {
 					return err

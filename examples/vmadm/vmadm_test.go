@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,7 +37,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("TMPDIR", os.TempDir()) // an emulator without rights must get there
 			e.Defer(func() {
 				c := command{dir: dir, stdin: strings.NewReader(""), stdout: t.Output(), stderr: t.Output()}
-				if err := c.destroy(t.Context(), nil); err != nil {
+				if err := c.destroy(t.Context(), call{}); err != nil {
 					t.Error(err)
 				}
 				os.RemoveAll(dir)
@@ -46,6 +47,14 @@ func TestScripts(t *testing.T) {
 				}
 			})
 			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			path, ok := strings.CutPrefix(cond, "exists:")
+			if !ok {
+				return false, errors.New("unknown condition " + cond)
+			}
+			_, err := os.Stat(path)
+			return err == nil, nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// setuuid NAME puts the uuid in the last command's stderr into a variable.

@@ -19,6 +19,9 @@ import (
 
 const mib = 1 << 20
 
+// nvramName is the file for firmware's variables in a VM's dataset.
+const nvramName = "nvram.fd"
+
 // A VM's disks are files in its dataset, named after the last part of their path: "/dev/zvol/rdsk/zones/UUID-disk0" is
 // "disk0.raw" or "disk0.qcow2".
 
@@ -190,6 +193,19 @@ func resizeQcow2(ctx context.Context, f *os.File, size int64) error {
 
 // prepareVM attaches the VM's disks with the emulator's ids, so that it can open them and nothing else of the pool.
 func (z *zone) prepareVM(ctx context.Context, m *zones.Machine) error {
+	if z.Spec.Bootrom == "uefi" {
+		// It goes with the disks into snapshots and to other hosts. Through the mount below nobody could make it.
+		err := z.inRoot(ctx, func(root *os.Root) error {
+			f, err := root.OpenFile(nvramName, os.O_CREATE|os.O_RDWR, 0o600)
+			if err != nil {
+				return err
+			}
+			return f.Close()
+		})
+		if err != nil {
+			return fmt.Errorf("firmware's variables: %w", err)
+		}
+	}
 	root, err := z.cfg.Pool.Root(ctx, rootDataset(z.id))
 	if err != nil {
 		return mapDataset(err)
@@ -203,6 +219,9 @@ func (z *zone) prepareVM(ctx context.Context, m *zones.Machine) error {
 		return err
 	}
 	defer tree.Close()
+	if z.Spec.Bootrom == "uefi" {
+		m.NVRAM = filepath.Join(at, nvramName)
+	}
 	for i, d := range z.Spec.Disks {
 		disk := zones.Disk{
 			Path: d.Path, Format: "raw", Media: d.Media, Model: d.Model, Boot: d.Boot, ReadOnly: d.Media == "cdrom",

@@ -56,6 +56,36 @@ func (h *Host) Info(ctx context.Context, id string, types ...string) (map[string
 	return i.Info(ctx, id, types...)
 }
 
+// Sysrq is what [Host.Sysrq] can do.
+type Sysrq string
+
+const (
+	// SysrqNMI raises a non-maskable interrupt.
+	SysrqNMI Sysrq = "nmi"
+	// SysrqScreenshot writes the screen as a PPM picture.
+	SysrqScreenshot Sysrq = "screenshot"
+)
+
+// Sysrq interrupts a running VM, or writes what its screen shows (vmadm sysrq). OS zones give [zones.ErrNotSupported]; w is for a
+// screenshot and may be nil else.
+func (h *Host) Sysrq(ctx context.Context, id string, what Sysrq, w io.Writer) error {
+	if what != SysrqNMI && (what != SysrqScreenshot || w == nil) {
+		return zones.OpError("sysrq", id, fmt.Errorf("%w: %.40q is neither nmi nor screenshot", zones.ErrInvalid, what))
+	}
+	d, err := h.running(ctx, id)
+	if err != nil {
+		return zones.OpError("sysrq", id, err)
+	}
+	i, ok := zones.As[zones.Interrupter](d)
+	if !ok {
+		return zones.OpError("sysrq", id, fmt.Errorf("%w: only hardware VMs have it", zones.ErrNotSupported))
+	}
+	if what == SysrqNMI {
+		return zones.OpError("sysrq", id, i.NMI(ctx, id))
+	}
+	return zones.OpError("sysrq", id, i.Screenshot(ctx, id, w))
+}
+
 // Metrics is what a zone uses at one instant.
 type Metrics struct {
 	zones.Usage

@@ -11,7 +11,7 @@ import (
 	"github.com/mobulacloud/mobula/zones"
 )
 
-// Numbers of the open files that QEMU inherits. Disks follow, then taps.
+// Numbers of the open files that QEMU inherits. Disks follow, then taps, the kernel with its initial file system, and firmware.
 const (
 	qmpFD = 3 + iota
 	consoleFD
@@ -51,7 +51,7 @@ func checkMachine(m *zones.Machine) error {
 	if s.CPUType != "" && s.CPUType != "qemu64" && s.CPUType != "host" {
 		bad("cpu_type %q", s.CPUType)
 	}
-	if s.Bootrom != "" && s.Bootrom != "bios" {
+	if s.Bootrom != "" && s.Bootrom != "bios" && s.Bootrom != "uefi" {
 		cannot("bootrom %q", s.Bootrom)
 	}
 	switch s.VGA {
@@ -133,11 +133,28 @@ func pciAddress(slot string) (string, error) {
 func arguments(m *zones.Machine, accel string, kernel *Kernel) []string {
 	s := m.Spec
 	disks := allDisks(m)
+	next := firstDiskFD + len(disks) + len(m.Interfaces)
+	var boots []string
+	if kernel != nil {
+		boots = append(boots, "-kernel", fmt.Sprintf("/proc/self/fd/%d", next))
+		next++
+		if kernel.Initrd != "" {
+			boots = append(boots, "-initrd", fmt.Sprintf("/proc/self/fd/%d", next))
+			next++
+		}
+		boots = append(boots, "-append", kernel.Cmdline)
+	}
+	flash := ""
+	if uefi(m) {
+		var more []string
+		more, flash = firmwareArguments(next, next+1)
+		boots = append(boots, more...)
+	}
 	args := []string{
 		"-name", "mobula-" + m.ID, "-uuid", m.ID,
 		"-nodefaults", "-no-user-config", "-S",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-machine", "pc,usb=off,vmport=off,accel=" + accel,
+		"-machine", "pc,usb=off,vmport=off,accel=" + accel + flash,
 		"-cpu", cpu(s.CPUType, accel),
 		"-smp", strconv.Itoa(max(s.VCPUs, 1)),
 		"-m", strconv.FormatInt(ram(s), 10),
@@ -157,15 +174,7 @@ func arguments(m *zones.Machine, accel string, kernel *Kernel) []string {
 	if m.Boot.Once != "" {
 		boot += ",once=" + m.Boot.Once
 	}
-	args = append(args, "-boot", boot)
-	if kernel != nil {
-		fd := firstDiskFD + len(disks) + len(m.Interfaces)
-		args = append(args, "-kernel", fmt.Sprintf("/proc/self/fd/%d", fd))
-		if kernel.Initrd != "" {
-			args = append(args, "-initrd", fmt.Sprintf("/proc/self/fd/%d", fd+1))
-		}
-		args = append(args, "-append", kernel.Cmdline)
-	}
+	args = append(append(args, "-boot", boot), boots...)
 	scsi := false
 	for i, d := range disks {
 		if d.Model == "scsi" && !scsi {

@@ -12,7 +12,8 @@
 // QEMU runs on when this process ends. Its sockets are in the machine's RunDir: the monitor (qmp.sock), the first serial port,
 // which is the console (console.sock), and the second, over which the guest asks for metadata (metadata.sock). There is
 // no listening VNC; [Driver.VNC] makes a connection, unless vnc_port is -1. Output of the console from before
-// [Driver.Recover] is lost, as keeping it would let a guest fill the host's disk. SPICE and UEFI firmware are not served.
+// [Driver.Recover] is lost, as keeping it would let a guest fill the host's disk. SPICE is not served. A machine whose
+// bootrom is "uefi" starts from OVMF, where that is installed, and keeps the firmware's variables in Machine.NVRAM.
 //
 // Several processes may have the same machine at once, as a command and an agent do. QEMU's monitor serves one connection at a
 // time, so each command connects, under a lock file, for as long as it takes; the console is read by one process, which
@@ -22,7 +23,7 @@
 // them before [Driver.ResizeDisk].
 //
 // Files: driver (verbs), start and arguments (from a Machine to a process), accel (KVM or not), machine (its end), monitor,
-// console, disk, tap, limits, usage, snapshot, info. Needs Linux on amd64, root and qemu-system-x86.
+// console, disk, tap, firmware, limits, usage, snapshot, info, sysrq. Needs Linux on amd64, root and qemu-system-x86.
 //
 // Stability: experimental.
 package kvm

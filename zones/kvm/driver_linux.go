@@ -32,6 +32,8 @@ type Config struct {
 	Accelerator string
 	// Kernel, if set, boots every machine from a kernel of the host.
 	Kernel *Kernel
+	// Firmware starts machines whose bootrom is "uefi"; nil looks for OVMF where distributions put it.
+	Firmware *Firmware
 	// CgroupParent is the control group that machines' groups are made in; "/mobula" when empty.
 	CgroupParent string
 	// StopGrace is what Stop waits when it is given 0; 180 s when zero, as vmadm does for VMs.
@@ -48,6 +50,8 @@ type Driver struct {
 	accel string
 	ctl   controllers
 	caps  zones.Capabilities
+	// firmware is nil where there is none.
+	firmware *Firmware
 
 	mu       sync.Mutex
 	machines map[string]*machine // nil while it is being started or destroyed
@@ -109,6 +113,14 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		Console: true, Snapshot: true, Survives: true, Isolation: d.accel,
 		Limits:  []string{"cpu_cap", "cpu_shares", "memory", "lwps"},
 		Missing: append(missing, d.ctl.missing...),
+	}
+	if d.firmware = cfg.Firmware; d.firmware == nil {
+		d.firmware = findFirmware()
+	}
+	if d.firmware != nil {
+		d.caps.Properties = append(d.caps.Properties, "bootrom=uefi")
+	} else {
+		d.caps.Missing = append(d.caps.Missing, "there is no UEFI firmware, so bootrom is bios (install ovmf)")
 	}
 	if d.ctl.swap {
 		d.caps.Limits = append(d.caps.Limits, "swap")

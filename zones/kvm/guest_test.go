@@ -359,7 +359,7 @@ func TestRefuses(t *testing.T) {
 	}{
 		"an OS brand":         {func(m *zones.Machine) { m.Spec.Brand = zones.BrandJoyent }, zones.ErrNotSupported},
 		"free options":        {func(m *zones.Machine) { m.Spec.QEMUExtraOpts = "-monitor stdio" }, zones.ErrNotSupported},
-		"uefi":                {func(m *zones.Machine) { m.Spec.Bootrom = "uefi" }, zones.ErrNotSupported},
+		"uefi":                {func(m *zones.Machine) { m.Spec.Bootrom = "/firmware" }, zones.ErrNotSupported},
 		"vcpus":               {func(m *zones.Machine) { m.Spec.VCPUs = 1000 }, zones.ErrInvalid},
 		"a missing disk":      {disk("/no/such/disk", "raw"), os.ErrNotExist},
 		"a directory as disk": {disk(t.TempDir(), "raw"), nil},

@@ -36,7 +36,7 @@ const startTimeLimit = 60 * time.Second
 
 // Start implements zones.Driver.
 func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, error) {
-	if err := checkMachine(&m); err != nil {
+	if err := errors.Join(checkMachine(&m), d.checkFirmware(&m)); err != nil {
 		return zones.Handle{}, zones.OpError("start", m.ID, err)
 	}
 	if _, err := d.claim("start", m.ID, true); err != nil {
@@ -186,6 +186,13 @@ func (d *Driver) open(m *zones.Machine) (files []*os.File, err error) {
 				return files, fmt.Errorf("kernel: %w", err)
 			}
 			files = append(files, f)
+		}
+	}
+	if uefi(m) {
+		flash, err := d.openFirmware(m)
+		files = append(files, flash...)
+		if err != nil {
+			return files, err
 		}
 	}
 	return files, nil

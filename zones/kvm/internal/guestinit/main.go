@@ -53,6 +53,9 @@ func run() error {
 		return test()
 	}
 	go button()
+	if _, err := os.Stat("/sys/firmware/efi"); err == nil {
+		fmt.Println("guest: firmware is UEFI")
+	}
 	fmt.Println("guest: booted")
 	go func() {
 		if err := network(); err != nil {
