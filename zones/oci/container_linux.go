@@ -49,6 +49,16 @@ func rlimit(kind int, soft, hard uint64) configs.Rlimit {
 	return configs.Rlimit{Type: kind, Soft: min(soft, hard), Hard: hard}
 }
 
+// processLimits are what every process of a zone begins with.
+func processLimits() []configs.Rlimit {
+	return []configs.Rlimit{
+		rlimit(unix.RLIMIT_NOFILE, 65536, 1<<20),
+		rlimit(unix.RLIMIT_CORE, 0, unix.RLIM_INFINITY),
+		// Process 1 lowers it for what it starts; nothing inside can raise it again.
+		rlimit(unix.RLIMIT_MEMLOCK, unix.RLIM_INFINITY, unix.RLIM_INFINITY),
+	}
+}
+
 // mayRaise reports CAP_SYS_RESOURCE.
 var mayRaise = sync.OnceValue(func() bool {
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
@@ -69,8 +79,8 @@ var maxFiles = sync.OnceValue(func() uint64 {
 // initDir is where the in-zone init and the libraries it needs are inside.
 const initDir = "/dev/.mobula"
 
-// config turns a machine into libcontainer's terms. rootfs is the root as prepared.
-func (d *Driver) config(m *zones.Machine, rootfs string) (*configs.Config, error) {
+// config turns a machine into libcontainer's terms, which both launchers read.
+func (d *Driver) config(m *zones.Machine) (*configs.Config, error) {
 	ids := []configs.IDMap{{ContainerID: 0, HostID: int64(m.IDs.First), Size: int64(m.IDs.Size)}}
 	priv, err := capabilitiesOf(m.Spec.LimitPriv)
 	if err != nil {
@@ -78,7 +88,7 @@ func (d *Driver) config(m *zones.Machine, rootfs string) (*configs.Config, error
 	}
 	caps := capabilityNames(priv | whileStarting)
 	c := &configs.Config{
-		Rootfs:          rootfs,
+		Rootfs:          d.mountPoint(m.ID),
 		Readonlyfs:      m.Root.ReadOnly,
 		RootPropagation: unix.MS_PRIVATE | unix.MS_REC,
 		Hostname:        m.Hostname,
@@ -93,13 +103,8 @@ func (d *Driver) config(m *zones.Machine, rootfs string) (*configs.Config, error
 		Sysctl:        sysctls(m.Spec),
 		Devices:       specconv.AllowedDevices,
 		Cgroups:       &cgroups.Cgroup{Path: path.Join(d.cfg.CgroupParent, m.ID), Resources: d.resources(m.Limits)},
-		Rlimits: []configs.Rlimit{
-			rlimit(unix.RLIMIT_NOFILE, 65536, 1<<20),
-			rlimit(unix.RLIMIT_CORE, 0, unix.RLIM_INFINITY),
-			// Process 1 lowers it for what it starts; nothing inside can raise it again.
-			rlimit(unix.RLIMIT_MEMLOCK, unix.RLIM_INFINITY, unix.RLIM_INFINITY),
-		},
-		Version: "1.3.0",
+		Rlimits:       processLimits(),
+		Version:       "1.3.0",
 	}
 	if c.Hostname == "" {
 		c.Hostname = m.ID
@@ -158,7 +163,10 @@ func (d *Driver) mounts(m *zones.Machine) []*configs.Mount {
 		{Device: "tmpfs", Source: "sys", Destination: "/sys", Flags: hardened | unix.MS_RDONLY, Data: "mode=755,size=64k"},
 		{Device: "bind", Source: "/sys/devices/system/cpu", Destination: "/sys/devices/system/cpu",
 			Flags: unix.MS_BIND | unix.MS_RDONLY | hardened},
-		{Device: "bind", Source: d.init.dir, Destination: initDir, Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV},
+	}
+	if d.cfg.Runtime != "" { // our starter needs no file inside
+		list = append(list, &configs.Mount{Device: "bind", Source: d.init.dir, Destination: initDir,
+			Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV})
 	}
 	if d.ctl.v2 { // one mount, from which programs learn their limits; version 1 would take a dozen
 		list = append(list, &configs.Mount{Device: "cgroup", Source: "cgroup", Destination: "/sys/fs/cgroup", Flags: hardened | unix.MS_RDONLY})

@@ -87,14 +87,13 @@ func New(cfg Config) (*Driver, error) {
 	if err := d.sweepInits(); err != nil {
 		d.log.Warn("old init files not removed", "err", err)
 	}
-	containers := filepath.Join(cfg.StateDir, "containers")
-	d.launch = &embedded{root: containers, args: d.init.args}
+	d.launch = &embedded{starter: starter{init: d.init}, users: &d.userns}
 	if cfg.Runtime != "" {
 		program, err := exec.LookPath(cfg.Runtime)
 		if err != nil {
 			return nil, fmt.Errorf("%w: oci: runtime: %w", zones.ErrInvalid, err)
 		}
-		d.launch = &external{program: program, dir: containers, args: d.init.args}
+		d.launch = &external{program: program, dir: filepath.Join(cfg.StateDir, "containers"), mounts: cfg.MountDir, args: d.init.args}
 	}
 	if _, err := filter(); err != nil {
 		return nil, fmt.Errorf("oci: %w", err)
@@ -130,6 +129,7 @@ func (d *Driver) Close() error {
 		}
 	}
 	d.watchers.Wait()
+	d.launch.close()
 	d.userns.close()
 	d.init.lock.Close()
 	d.tidy()
@@ -152,6 +152,9 @@ func (d *Driver) sweepInits() error {
 	}
 	return sweepInits(filepath.Join(d.cfg.StateDir, "init"), used)
 }
+
+// mountPoint is where an external runtime finds a zone's root while it starts.
+func (d *Driver) mountPoint(id string) string { return filepath.Join(d.cfg.MountDir, id) }
 
 func (d *Driver) lockPath() string { return filepath.Join(d.cfg.StateDir, "lock") }
 

@@ -29,6 +29,14 @@ type initFiles struct {
 	lock *os.File // shared while a process may start zones with it
 }
 
+// outside is the command that runs it in the host's own tree.
+func (f initFiles) outside() []string {
+	if len(f.args) == 1 {
+		return []string{f.dir + "/init"}
+	}
+	return []string{f.dir + "/ld.so", "--library-path", f.dir, f.dir + "/init"}
+}
+
 // installInit makes the directory below dir, or finds the one that an earlier run of the same build made.
 func installInit(dir string) (files initFiles, err error) {
 	exe, err := os.Open("/proc/self/exe")

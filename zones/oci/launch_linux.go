@@ -10,81 +10,113 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/opencontainers/runc/libcontainer"
+	"github.com/opencontainers/cgroups"
+	"github.com/opencontainers/cgroups/manager"
 	"github.com/opencontainers/runc/libcontainer/configs"
-	"github.com/opencontainers/runc/libcontainer/utils"
+	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones/oci/internal/zinit"
 )
 
-// launcher sets containers up: libcontainer in this process, or a runtime of the operator's choice.
+// launcher sets containers up: our starter, or a runtime of the operator's choice.
 type launcher interface {
-	// start runs the in-zone init as process 1 of a new container with the two files as descriptors 3 and 4. On error what it made
-	// is left to Driver.remove.
-	start(ctx context.Context, id string, cfg *configs.Config, files [2]*os.File) (launched, error)
+	// start runs the in-zone init as process 1 of a new container with the two files as descriptors 3 and 4. root, a detached mount, is
+	// taken over. On error what it made is left to Driver.remove.
+	start(ctx context.Context, id string, cfg *configs.Config, root *os.File, files [2]*os.File) (launched, error)
 	// enter runs the in-zone init as one more process in a running container.
-	enter(id string, files [2]*os.File) (wait func(), err error)
+	enter(ctx context.Context, m *machine, files [2]*os.File) error
+	close()
 }
 
 // launched is a new container.
 type launched struct {
 	pid     int
-	console *os.File
+	console *os.File          // nil if process 1 has it already
 	cgroups map[string]string // where it knows them
 	reap    func()            // nil if process 1 is not our child
 }
 
 var initEnv = []string{zinit.Env + "=1"}
 
-// embedded is libcontainer in this process.
+// embedded is the starter and libcontainer's control groups in this process.
 type embedded struct {
-	root string // of the library's state
-	args []string
+	starter starter
+	users   *userNamespaces
 }
 
-func (e *embedded) start(_ context.Context, id string, cfg *configs.Config, files [2]*os.File) (l launched, err error) {
-	container, err := libcontainer.Create(e.root, id, cfg)
+func (e *embedded) close() { e.starter.close() }
+
+func (e *embedded) start(ctx context.Context, _ string, cfg *configs.Config, root *os.File, files [2]*os.File) (l launched, err error) {
+	p, err := makePlan(cfg, root, e.users)
 	if err != nil {
 		return l, err
 	}
-	console, consoleEnd, err := utils.NewSockPair("console")
+	defer p.close()
+	told, err := p.memory()
 	if err != nil {
 		return l, err
 	}
-	defer console.Close()
-	defer consoleEnd.Close()
-	p := &libcontainer.Process{
-		Args: e.args, Env: initEnv, Cwd: "/", Init: true, ExtraFiles: files[:], ConsoleSocket: consoleEnd, ConsoleWidth: 80, ConsoleHeight: 24,
+	defer told.Close()
+	order := zinit.Order{Type: zinit.OrderStart, First: uint32(cfg.UIDMappings[0].HostID), Size: uint32(cfg.UIDMappings[0].Size)}
+	more := p.trees
+	if path := cfg.Namespaces.PathOf(configs.NEWNET); path != "" {
+		net, err := os.Open(path)
+		if err != nil {
+			return l, err
+		}
+		defer net.Close()
+		order.Flags |= zinit.OrderNetNS
+		more = append(more[:len(more):len(more)], net)
 	}
-	if err := container.Run(p); err != nil {
-		return l, err
-	}
-	if l.pid, err = p.Pid(); err != nil {
-		return l, err
-	}
-	l.reap = func() { _, _ = p.Wait() }
-	state, err := container.State()
+	cg, err := manager.New(cfg.Cgroups)
 	if err != nil {
 		return l, err
 	}
-	l.cgroups = state.CgroupPaths
-	//lint:ignore SA1019 there is nothing in its place yet that other modules may import
-	if l.console, err = utils.RecvFile(console); err != nil {
-		err = fmt.Errorf("receive console: %w", err)
+	// The groups are made beside the process.
+	grouped := make(chan error, 1)
+	go func() {
+		err := cg.Apply(-1)
+		if err == nil {
+			err = cg.Set(cfg.Cgroups.Resources)
+		}
+		grouped <- err
+	}()
+	proc, err := e.starter.begin(order, files[0], files[1], told, more...)
+	if gerr := <-grouped; err != nil || gerr != nil {
+		if proc != nil {
+			proc.abandon()
+			reap(proc.pid)
+		}
+		return l, errors.Join(err, gerr)
 	}
-	return l, err
+	l.pid, l.cgroups, l.reap = proc.pid, cg.GetPaths(), func() { bury(proc.pid) }
+	if err := admit(proc.pid, cg, cfg.Rlimits); err != nil {
+		proc.abandon()
+		return l, err
+	}
+	return l, proc.settle(ctx)
 }
 
-func (e *embedded) enter(id string, files [2]*os.File) (func(), error) {
-	container, err := libcontainer.Load(e.root, id)
+// admit puts a process that waits into the zone's control groups and gives it the zone's resource limits.
+func admit(pid int, cg cgroups.Manager, limits []configs.Rlimit) error {
+	for _, r := range limits {
+		if err := unix.Prlimit(pid, r.Type, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
+			return fmt.Errorf("set resource limit %d: %w", r.Type, err)
+		}
+	}
+	return cg.AddPid("", pid)
+}
+
+func (e *embedded) enter(ctx context.Context, m *machine, files [2]*os.File) error {
+	proc, err := e.starter.begin(zinit.Order{Type: zinit.OrderEnter}, files[0], files[1], files[1], m.pidfd)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := &libcontainer.Process{Args: e.args, Env: initEnv, Cwd: "/", ExtraFiles: files[:]}
-	if err := container.Start(p); err != nil {
-		return nil, err
+	if err := admit(proc.pid, m.cg, processLimits()); err != nil {
+		proc.abandon()
+		return err
 	}
-	return func() { _, _ = p.Wait() }, nil
+	return proc.settle(ctx)
 }
 
 // serve starts the in-zone server again in a zone whose process 1 is its own and where somebody killed ours. The console that it held is gone.
@@ -103,15 +135,7 @@ func (d *Driver) serve(m *machine) error {
 		return err
 	}
 	defer told.Close()
-	// The library starts it in the directory where the root was mounted for a while, so there has to be one.
-	if err := makeDir(filepath.Join(d.cfg.MountDir, m.rec.ID)); err != nil {
-		return err
-	}
-	defer func() { _ = d.hideRoot(m.rec.ID) }()
-	wait, err := d.launch.enter(m.rec.ID, [2]*os.File{listener, told})
-	if err != nil {
-		return err
-	}
-	go wait() // it lives as long as the zone does, which may be longer than this driver
-	return nil
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return d.launch.enter(ctx, m, [2]*os.File{listener, told})
 }

@@ -167,8 +167,11 @@ func (m *machine) watch() {
 			status = exitStatus(ws)
 		}
 		m.child()
-	} else if ws, ok := m.peekOrphan(); ok {
-		status = exitStatus(ws)
+	} else {
+		if ws, ok := m.peekOrphan(); ok {
+			status = exitStatus(ws)
+		}
+		m.buryOwn()
 	}
 	// This is how the kernel tells that reboot was called inside: process 1 cannot be killed by these from there.
 	switch status.Signal {
@@ -204,6 +207,17 @@ func (m *machine) peek() (syscall.WaitStatus, bool) {
 		return syscall.WaitStatus(info.status << 8), true
 	}
 	return syscall.WaitStatus(info.status & 0x7f), true
+}
+
+// buryOwn reaps what an earlier driver of this same process started.
+func (m *machine) buryOwn() {
+	conn, err := m.pidfd.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = conn.Control(func(fd uintptr) {
+		_, _, _ = unix.Syscall6(unix.SYS_WAITID, unix.P_PIDFD, fd, 0, unix.WEXITED|unix.WNOHANG, 0, 0)
+	})
 }
 
 // peekOrphan finds the status of a process that is somebody else's to reap: while nobody has, in its stat, and afterwards, since Linux

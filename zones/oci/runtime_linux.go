@@ -25,15 +25,28 @@ import (
 type external struct {
 	program string
 	dir     string // a directory for each container: the runtime's state and the bundle
+	mounts  string // where roots are shown
 	args    []string
 }
+
+func (e *external) close() {}
 
 func (e *external) command(ctx context.Context, id, verb string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, e.program, append([]string{"--root", filepath.Join(e.dir, id, "state"), verb}, args...)...)
 	return cmd
 }
 
-func (e *external) start(ctx context.Context, id string, cfg *configs.Config, files [2]*os.File) (l launched, err error) {
+func (e *external) start(ctx context.Context, id string, cfg *configs.Config, root *os.File, files [2]*os.File) (l launched, err error) {
+	if path := cfg.Namespaces.PathOf(configs.NEWNET); path != "" {
+		if err := openPorts(path); err != nil {
+			return l, err
+		}
+	}
+	if err := showRoot(cfg.Rootfs, root); err != nil {
+		return l, err
+	}
+	// The zone's own mount namespace keeps what it needs; the host's table gets it off at once.
+	defer func() { _ = hideRoot(cfg.Rootfs) }()
 	dir := filepath.Join(e.dir, id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return l, err
@@ -81,10 +94,16 @@ func (e *external) start(ctx context.Context, id string, cfg *configs.Config, fi
 	return l, err
 }
 
-func (e *external) enter(id string, files [2]*os.File) (func(), error) {
-	cmd := e.command(context.Background(), id, "exec", append([]string{"--detach", "--preserve-fds", "2", "--env", initEnv[0], id}, e.args...)...)
+func (e *external) enter(ctx context.Context, m *machine, files [2]*os.File) error {
+	// Runtimes start it in the directory where the root was mounted for a while, so there has to be one.
+	at := filepath.Join(e.mounts, m.rec.ID)
+	if err := makeDir(at); err != nil {
+		return err
+	}
+	defer func() { _ = hideRoot(at) }()
+	cmd := e.command(ctx, m.rec.ID, "exec", append([]string{"--detach", "--preserve-fds", "2", "--env", initEnv[0], m.rec.ID}, e.args...)...)
 	cmd.ExtraFiles = files[:]
-	return func() {}, quietly(cmd)
+	return quietly(cmd)
 }
 
 // quietly runs a command and makes what it complains of its error. Its output is a file, as what it leaves running would hold a pipe.

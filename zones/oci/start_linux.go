@@ -78,21 +78,15 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 	if err := d.save(rec); err != nil {
 		return nil, err
 	}
-	rootfs, err := d.showRoot(m)
+	cfg, err := d.config(m)
 	if err != nil {
 		return nil, err
 	}
-	// The zone's own mount namespace keeps what it needs; the host's table gets it off at once.
-	defer func() { _ = d.hideRoot(m.ID) }()
-	if m.NetNS != "" {
-		if err := openPorts(m.NetNS); err != nil {
-			return nil, err
-		}
-	}
-	cfg, err := d.config(m, rootfs)
+	root, err := d.cloneRoot(m)
 	if err != nil {
 		return nil, err
 	}
+	defer root.Close()
 	listener, err := listen(filepath.Join(m.RunDir, socketName))
 	if err != nil {
 		return nil, err
@@ -106,7 +100,7 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	l, err := d.launch.start(ctx, m.ID, cfg, [2]*os.File{listener, told})
+	l, err := d.launch.start(ctx, m.ID, cfg, root, [2]*os.File{listener, told})
 	defer closeFile(l.console)
 	if err != nil && l.reap != nil {
 		_ = unix.Kill(l.pid, unix.SIGKILL)
@@ -126,7 +120,11 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 		}
 		return nil, err
 	}
-	if err := mach.control(ctx, zinit.Header{Type: zinit.MsgSetConsole}, nil, l.console); err != nil {
+	var console []*os.File
+	if l.console != nil {
+		console = append(console, l.console)
+	}
+	if err := mach.control(ctx, zinit.Header{Type: zinit.MsgSetConsole}, nil, console...); err != nil {
 		if e, ok := err.(syscall.Errno); ok && len(m.Init.Args) > 0 { // itself, not one that a broken connection wraps
 			return mach, &zones.StartError{Program: m.Init.Args[0], Err: e}
 		}
@@ -135,36 +133,32 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 	return mach, d.save(rec)
 }
 
-// showRoot mounts the root below MountDir, with the zone's ids unless it has them. That is not done in place, as the zone's root has to
-// reach it by its path while it is set up, and a pool or RunDir is closed to it.
-func (d *Driver) showRoot(m *zones.Machine) (string, error) {
-	var tree *os.File
-	if m.Root.Mapped {
-		fd, err := unix.OpenTree(unix.AT_FDCWD, m.Root.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
-		if err != nil {
-			return "", fmt.Errorf("clone root mount: %w", err)
-		}
-		tree = os.NewFile(uintptr(fd), m.Root.Path)
-		if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}); err != nil {
-			tree.Close()
-			return "", fmt.Errorf("restrict root mount: %w", err)
-		}
-	} else {
-		var err error
-		if tree, err = d.userns.mappedClone(m.Root.Path, mapping{Inside: 0, Outside: m.IDs.First, Size: m.IDs.Size},
-			unix.MOUNT_ATTR_NODEV); err != nil {
-			return "", err
-		}
+// cloneRoot is a detached mount of the root, with the zone's ids unless it has them.
+func (d *Driver) cloneRoot(m *zones.Machine) (*os.File, error) {
+	if !m.Root.Mapped {
+		return d.userns.mappedClone(m.Root.Path, mapping{Inside: 0, Outside: m.IDs.First, Size: m.IDs.Size}, unix.MOUNT_ATTR_NODEV)
 	}
-	defer tree.Close()
-	dir := filepath.Join(d.cfg.MountDir, m.ID)
+	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Root.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("clone root mount: %w", err)
+	}
+	tree := os.NewFile(uintptr(fd), m.Root.Path)
+	if err := unix.MountSetattr(fd, "", unix.AT_EMPTY_PATH, &unix.MountAttr{Attr_set: unix.MOUNT_ATTR_NODEV, Propagation: unix.MS_PRIVATE}); err != nil {
+		tree.Close()
+		return nil, fmt.Errorf("restrict root mount: %w", err)
+	}
+	return tree, nil
+}
+
+// showRoot mounts the root below MountDir, for a runtime that has to reach it by a path; a pool or RunDir is closed to it.
+func showRoot(dir string, tree *os.File) error {
 	if err := makeDir(dir); err != nil {
-		return "", err
+		return err
 	}
 	if err := unix.MoveMount(int(tree.Fd()), "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return "", fmt.Errorf("mount root: %w", err)
+		return fmt.Errorf("mount root: %w", err)
 	}
-	return dir, nil
+	return nil
 }
 
 // makeDir is os.MkdirAll beside somebody who removes the directory above because it is empty.
@@ -178,8 +172,7 @@ func makeDir(dir string) error {
 }
 
 // hideRoot undoes showRoot, as often as it was done.
-func (d *Driver) hideRoot(id string) error {
-	dir := filepath.Join(d.cfg.MountDir, id)
+func hideRoot(dir string) error {
 	for unix.Unmount(dir, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -268,19 +261,7 @@ func tellServer(caps uint64, noNewPrivileges bool) (*os.File, error) {
 }
 
 func inMemory(c zinit.Config) (*os.File, error) {
-	fd, err := unix.MemfdCreate("zinit", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, err
-	}
-	f := os.NewFile(uintptr(fd), "zinit configuration")
-	if _, err = f.Write(c.Append(nil)); err == nil {
-		_, err = f.Seek(0, 0)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return memoryFile("zinit configuration", c.Append(nil))
 }
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -400,7 +381,7 @@ func (d *Driver) remove(r record) error {
 			errs = append(errs, err)
 		}
 	}
-	if err := d.hideRoot(r.ID); err != nil {
+	if err := hideRoot(d.mountPoint(r.ID)); err != nil {
 		errs = append(errs, err)
 	}
 	if err := os.RemoveAll(filepath.Join(d.cfg.StateDir, "containers", r.ID)); err != nil {

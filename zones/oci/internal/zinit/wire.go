@@ -11,6 +11,7 @@ const (
 	Version  = 1
 	Env      = "_MOBULA_ZINIT"
 	PauseEnv = "_MOBULA_PAUSE"
+	StartEnv = "_MOBULA_STARTER"
 	MaxBody  = 4 << 20
 
 	// HeaderSize is a message without its body.

@@ -8,9 +8,10 @@
 #define ZINIT_VERSION 1
 #define ZINIT_ENV "_MOBULA_ZINIT"
 #define ZINIT_PAUSE_ENV "_MOBULA_PAUSE"
+#define ZINIT_START_ENV "_MOBULA_STARTER"
 #define ZINIT_MAX_BODY (4u << 20)
 
-// Inherited descriptors.
+// Inherited descriptors. The starter has its socket in place of the first.
 enum { ZINIT_LISTEN_FD = 3, ZINIT_CONFIG_FD = 4 };
 
 // A message; a request may be followed by length bytes, and carry descriptors with its first byte.
@@ -45,5 +46,40 @@ enum {
 	ZC_OWN = 2,          // the first program becomes process 1 itself
 	ZC_NO_NEW_PRIVS = 4,
 };
+
+// What the starter is asked for: one zorder with descriptors, answered by one zpid. Then the new process waits for a byte on the third
+// descriptor and answers there with a zreport when it stands.
+struct zorder {
+	uint32_t type, flags, first, size; // the user namespace's ids
+};
+struct zpid {
+	uint32_t error, pid;
+};
+struct zreport {
+	uint32_t error;
+	char what[252];
+};
+
+enum { ZS_START = 1, ZS_ENTER };                    // a process 1; one more process in the zone of the last descriptor, a pidfd
+enum { ZS_NETNS = 1, ZS_SINGLE = 2 };               // the last descriptor is its network namespace; the only id is first
+enum { ZS_LISTEN, ZS_CONFIG, ZS_SYNC, ZS_PLAN, ZS_FIXED }; // descriptors that come first; then mounts
+enum { ZS_MAX_FILES = 250 };
+
+// A plan is u32 n and n steps: u32 kind, file; u64 flags; text a, b, c.
+enum {
+	ZO_ROOT = 1,  // file (or path a) becomes the root to be
+	ZO_FILE,      // file is mounted at b; flags: ZO_*
+	ZO_BIND,      // path a of the host, with the mount attributes c (a number), is mounted at b; flags: ZO_*
+	ZO_MOUNT,     // file system type a is mounted at b with options c; flags: of mount(2)
+	ZO_LINK,      // b becomes a link to a
+	ZO_PIVOT,     // the root to be is the root; paths are the zone's from here on
+	ZO_WRITE,     // c is written to the file b
+	ZO_MASK,      // b, if there, looks empty
+	ZO_PROTECT,   // b, if there, cannot be written; flags: ZO_*
+	ZO_HOSTNAME,  // a, and the domain b
+	ZO_LOOPBACK,  // is brought up
+	ZO_CONSOLE,   // a terminal for the zone
+};
+enum { ZO_IS_FILE = 1, ZO_OPTIONAL = 2, ZO_IS_MOUNT = 4 };
 
 #endif

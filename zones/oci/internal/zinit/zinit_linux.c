@@ -17,8 +17,12 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/openat2.h>
+#include <linux/sched.h>
 #include <linux/seccomp.h>
+#include <net/if.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,6 +30,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -41,7 +46,7 @@
 #define TIOCGPTPEER _IO('T', 0x41)
 #endif
 
-#include "requests.h"
+#include "starter.h"
 
 static void take_signals(void)
 {
@@ -118,13 +123,6 @@ static void serve(void)
 	}
 }
 
-
-static void die(const char *what)
-{
-	dprintf(2, "init: %s: %s\n", what, strerror(errno));
-	_exit(125);
-}
-
 // lock_down gives up what the zone may not have: the filter first, while that is still allowed.
 static void lock_down(uint64_t caps, char *filter, uint32_t len, uint32_t flags)
 {
@@ -146,30 +144,6 @@ static void lock_down(uint64_t caps, char *filter, uint32_t len, uint32_t flags)
 	struct __user_cap_data_struct d[2] = {{caps, caps, 0}, {caps >> 32, caps >> 32, 0}};
 	if (syscall(SYS_capset, &h, d) < 0)
 		die("capset");
-}
-
-static char *read_all(int fd, size_t *len)
-{
-	size_t size = 64 * 1024, n = 0;
-	char *data = malloc(size);
-	for (ssize_t got; data && (got = read(fd, data + n, size - n - 1)) != 0;) {
-		if (got < 0) {
-			if (errno == EINTR)
-				continue;
-			die("read configuration");
-		}
-		n += got;
-		if (n == size - 1) {
-			if (size > 2 * ZINIT_MAX_BODY)
-				die("configuration too large");
-			data = realloc(data, size *= 2);
-		}
-	}
-	if (!data)
-		die("memory");
-	data[n] = 0;
-	*len = n;
-	return data;
 }
 
 static void run(void)
@@ -202,6 +176,7 @@ static void run(void)
 	fcntl(listener, F_SETFL, O_NONBLOCK);
 	lock_down(caps, filter, filter_len, flags);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	tell_host();
 
 	if (flags & ZC_OWN) {
 		// The image's own init becomes this process, the server a child of it.
@@ -239,6 +214,8 @@ __attribute__((constructor)) static void zinit(void)
 {
 	if (getenv(ZINIT_ENV))
 		run();
+	if (getenv(ZINIT_START_ENV))
+		serve_orders();
 	if (getenv(ZINIT_PAUSE_ENV)) // only there to hold a user namespace until it is opened
 		for (;;)
 			pause();
