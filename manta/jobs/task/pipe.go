@@ -8,23 +8,25 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // A pipe is one end of a conversation: it sends items of one type, in frames, and receives those of another. Each end may send only as much as the other one has
 // room for, so that neither a beat nor an answer ever waits behind what a busy peer does not take.
 type pipe[S, R any] struct {
-	conn   io.ReadWriteCloser
-	r      *bufio.Reader
-	sends  kind // of frames with items
-	gets   kind
-	ended  chan struct{} // closed once the conversation is over
-	ending sync.Once
-	reason error          // valid after ended
-	loops  sync.WaitGroup // reader and beats
-	quiet  *time.Timer    // ends a conversation in which nothing is heard
-	turn   chan struct{}  // holds a token while nobody sends
-	room   chan struct{}  // told that the peer has taken something
+	conn    io.ReadWriteCloser
+	r       *bufio.Reader
+	sends   kind // of frames with items
+	gets    kind
+	ended   chan struct{} // closed once the conversation is over
+	ending  sync.Once
+	reason  error          // valid after ended
+	leaving atomic.Bool    // this end has had enough
+	loops   sync.WaitGroup // reader and beats
+	quiet   *time.Timer    // ends a conversation in which nothing is heard
+	turn    chan struct{}  // holds a token while nobody sends
+	room    chan struct{}  // told that the peer has taken something
 
 	writing sync.Mutex
 	stall   *time.Timer // ends a write that the peer does not take
@@ -59,6 +61,9 @@ var (
 // end ends the conversation for a reason.
 func (p *pipe[S, R]) end(reason error) {
 	p.ending.Do(func() {
+		if p.leaving.Load() {
+			reason = ErrClosed // whatever the peer does when it hears of it
+		}
 		p.reason = reason
 		close(p.ended)
 		p.quiet.Stop()
@@ -68,6 +73,7 @@ func (p *pipe[S, R]) end(reason error) {
 
 // bye tells the peer why the conversation ends, unless that is busy, and ends it.
 func (p *pipe[S, R]) bye(reason error) {
+	p.leaving.Store(true)
 	if !p.writing.TryLock() {
 		p.end(ErrClosed)
 		return
