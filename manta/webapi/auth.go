@@ -57,6 +57,11 @@ func (r *Request) Authorize() error {
 	return r.authorize(r.Route.Action, r.Path, r.Owner, nil, false)
 }
 
+// AuthorizeOn asks whether the caller may do an action on a resource below the same owner, which carries the roles with these uuids as tags.
+func (r *Request) AuthorizeOn(action string, resource manta.Path, tags []string) error {
+	return r.authorize(action, resource, r.Owner, tags, false)
+}
+
 // authorizeEntry asks about an entry that is there, or about the directory that an entry would be in.
 func (r *Request) authorizeEntry(action string, st *namespace.State) error {
 	subject := st.Entry

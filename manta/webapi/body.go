@@ -1,6 +1,7 @@
 package webapi
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -20,6 +21,8 @@ type body struct {
 	err     *manta.Error
 	readBy  time.Time
 	writeBy time.Time
+
+	patience time.Duration // 0 means the server's StallTimeout
 }
 
 // pushDeadline moves a deadline of the connection on, though not at every call: that would be a timer operation per buffer.
@@ -34,7 +37,7 @@ func (b *body) pushDeadline(by *time.Time, patience time.Duration, set func(time
 
 // Read reads on. Any error but EOF is kept in b.err in the form in which it is answered.
 func (b *body) Read(p []byte) (int, error) {
-	b.pushDeadline(&b.readBy, b.r.s.cfg.StallTimeout, b.r.ctl.SetReadDeadline)
+	b.pushDeadline(&b.readBy, cmp.Or(b.patience, b.r.s.cfg.StallTimeout), b.r.ctl.SetReadDeadline)
 	b.begun = true
 	n, err := b.src.Read(p)
 	b.got += int64(n)

@@ -112,6 +112,9 @@ func (r *Request) JSON(status int, v any) error {
 	return nil
 }
 
+// Blob answers with a small body, its length and the sum that clients verify.
+func (r *Request) Blob(status int, contentType string, b []byte) { r.blob(status, contentType, b) }
+
 // blob answers with a small body whose sum clients verify.
 func (r *Request) blob(status int, contentType string, b []byte) {
 	sum := md5.Sum(b)
@@ -129,6 +132,9 @@ func (r *Request) ReadBody(limit int64) ([]byte, error) { return r.body.all(limi
 
 // BodyReader returns the request's body as a stream that gives up on clients that stall. Its first Read sends "100 Continue" to those who wait for it.
 func (r *Request) BodyReader() io.Reader { return &r.body }
+
+// BodyPatience sets how long the request's body may bring no bytes, in place of [Config.StallTimeout].
+func (r *Request) BodyPatience(d time.Duration) { r.body.patience = d }
 
 // Hijack takes the connection over, for protocols other than HTTP. Nothing of this package touches it any more.
 func (r *Request) Hijack() (net.Conn, *bufio.ReadWriter, error) {

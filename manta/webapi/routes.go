@@ -22,6 +22,9 @@ type Route struct {
 	// Type is the parameter "type" of the media type application/json that a PUT must have for this route; "" takes any.
 	Type string
 
+	// Query are parameters of which the query must have at least one for this route, in whatever case; none takes any query.
+	Query []string
+
 	// Action is what policies call the operation; "" means that the handler finds it out from the entry.
 	Action string
 
@@ -127,6 +130,9 @@ func (rt router) find(r *Request) (*Route, map[string]string, error) {
 			}
 			continue
 		}
+		if len(route.Query) > 0 && !asks(r.URL.RawQuery, route.Query) {
+			continue
+		}
 		if route.Type != "" {
 			if !typed {
 				kind, typed = mediaKind(r.header("Content-Type")), true
@@ -193,6 +199,19 @@ func params(pattern, parts []string) map[string]string {
 		}
 	}
 	return m
+}
+
+// asks reports whether a query has one of these parameters.
+func asks(query string, names []string) bool {
+	for part := range strings.SplitSeq(query, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		for _, want := range names {
+			if strings.EqualFold(name, want) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func isHex(s string) bool {

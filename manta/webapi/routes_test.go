@@ -205,3 +205,30 @@ func checkCommon(t *testing.T, a answer) {
 		}
 	}
 }
+
+// TestRouteQuery has a route that only some queries take.
+func TestRouteQuery(t *testing.T) {
+	w := newWorld(t, worldOptions{config: func(c *Config) {
+		c.Routes = []Route{{Name: "Test", Method: "GET", Pattern: "/:login/jobs", Query: []string{"state", "name"}, Handle: func(r *Request) error {
+			if err := r.AuthorizeOn("test", r.Path, nil); err != nil {
+				return err
+			}
+			r.Blob(http.StatusOK, "text/plain", []byte("found"))
+			return nil
+		}}}
+	}})
+	for query, found := range map[string]bool{
+		"": false, "?": false, "?limit=3": false, "?xstate=1": false, "?x=state": false,
+		"?state=x": true, "?limit=3&NAME=a": true, "?name": true, "?state=": true,
+	} {
+		a := w.get("/alice/jobs" + query)
+		if (a.body == "found") != found {
+			t.Errorf("GET with %s: %q", query, a.body)
+		}
+		checkCommon(t, a)
+		if found && (a.Header.Get("Content-Length") != "5" || a.Header.Get("Content-Md5") != sumOf("found")) {
+			t.Errorf("headers %v", a.Header)
+		}
+	}
+	w.want(403, "AuthorizationFailed", call{as: "bob", method: "GET", path: "/alice/jobs?state=x"})
+}
