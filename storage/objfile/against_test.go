@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mobulacloud/mobula/storage"
+	"github.com/mobulacloud/mobula/storage/objfile/diskfs"
 	"github.com/mobulacloud/mobula/storage/storagetest"
 )
 
@@ -40,7 +41,7 @@ func TestAgainst(t *testing.T) {
 				t.Fatal(err)
 			}
 			if disk = next; rng.IntN(3) == 0 {
-				if err := removeAll(disk, indexDirName); err != nil {
+				if err := diskfs.RemoveAll(disk, indexDirName); err != nil {
 					t.Fatal(err)
 				}
 			}

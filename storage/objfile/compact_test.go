@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mobulacloud/mobula/storage"
+	"github.com/mobulacloud/mobula/storage/objfile/diskfs"
 	"github.com/mobulacloud/mobula/storage/storagetest"
 )
 
@@ -19,7 +20,7 @@ func reopen(t *testing.T, s *Store, fs *storagetest.CrashFS, cfg Config, rebuild
 		t.Fatalf("Close: %v", err)
 	}
 	if rebuild {
-		if err := removeAll(fs, indexDirName); err != nil {
+		if err := diskfs.RemoveAll(fs, indexDirName); err != nil {
 			t.Fatal(err)
 		}
 	}

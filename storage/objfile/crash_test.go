@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mobulacloud/mobula/storage"
+	"github.com/mobulacloud/mobula/storage/objfile/diskfs"
 	"github.com/mobulacloud/mobula/storage/storagetest"
 )
 
@@ -269,7 +270,7 @@ func TestPowerCut(t *testing.T) {
 // checkCut opens what a power cut left, also without its index, and works on.
 func checkCut(t *testing.T, fs *storagetest.CrashFS, grace time.Duration, want map[storage.ObjectID]modelObject, op int) error {
 	if op%3 == 0 {
-		if err := removeAll(fs, indexDirName); err != nil {
+		if err := diskfs.RemoveAll(fs, indexDirName); err != nil {
 			return err
 		}
 	}

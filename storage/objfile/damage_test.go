@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mobulacloud/mobula/storage"
+	"github.com/mobulacloud/mobula/storage/objfile/diskfs"
 	"github.com/mobulacloud/mobula/storage/storagetest"
 )
 
@@ -68,7 +69,7 @@ func TestFlippedBytes(t *testing.T) {
 			hit = append(hit, name)
 		}
 		if s == nil && rng.IntN(2) == 0 {
-			if err := removeAll(disk, indexDirName); err != nil {
+			if err := diskfs.RemoveAll(disk, indexDirName); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -47,7 +47,7 @@
 // written again at the head, then the segment goes. A purge outlives its segment for as long as the segment with the put is there, or an index that is
 // built anew would find the object alive.
 //
-// Files: store.go, door.go, dirs.go, config.go (the store), record.go, sums.go, segment.go (formats), commit.go, prepare.go (journal), index.go, entry.go, indexfs.go (index), recover.go, format.go (start),
+// Files: store.go, door.go, dirs.go, config.go (the store), record.go, sums.go, segment.go (formats), commit.go, prepare.go (journal), index.go, entry.go (index), recover.go, format.go (start),
 // writer.go, filewriter.go, reader.go, assemble.go, file.go, delete.go, compact.go, scrub.go, quarantine.go.
 //
 // Stability: experimental; directories that this version writes will be read by later ones.

@@ -15,6 +15,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/objfile/diskfs"
+	"github.com/mobulacloud/mobula/storage/objfile/diskfs/pebblefs"
 )
 
 // index finds objects. It is a cache of the journal: every batch of changes goes in together with the journal's position after it, without a sync or
@@ -41,7 +42,7 @@ const (
 // openIndex opens the index; broken is called, possibly on another goroutine, when it can no longer be written.
 // If the reason is damage, isDamage is true of the error.
 func openIndex(disk diskfs.FS, cacheSize int64, log *slog.Logger, broken func(error)) (*index, error) {
-	var fs vfs.FS = indexFS{disk}
+	var fs vfs.FS = pebblefs.New(disk)
 	dir := indexDirName
 	if real, ok := disk.(*diskfs.OS); ok {
 		fs, dir = vfs.Default, filepath.Join(real.Dir(), indexDirName)

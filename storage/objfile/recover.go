@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/mobulacloud/mobula/storage"
+	"github.com/mobulacloud/mobula/storage/objfile/diskfs"
 )
 
 // recover opens the index and brings it up to date with the journal. An index that is found damaged on the way is built anew.
@@ -126,7 +127,7 @@ func (s *Store) dropIndex(reason error) error {
 	s.readOnly.Store(nil) // that index is not going to be used
 	s.cfg.Log.Warn("index is lost, building it anew from the journal", "err", reason)
 	s.met.rebuilds.Store(1)
-	if err := removeAll(s.disk, indexDirName); err != nil {
+	if err := diskfs.RemoveAll(s.disk, indexDirName); err != nil {
 		return fmt.Errorf("remove index: %w", err)
 	}
 	if err := s.disk.Remove(badIndex); err != nil && !isNotExist(err) {
