@@ -148,6 +148,9 @@ func (c *coal) prepare(ctx context.Context, public string, shutdown func()) erro
 			return fmt.Errorf("storage node %s: %w", n.name, err)
 		}
 	}
+	if err := c.front.Recover(ctx); err != nil {
+		return err
+	}
 	ctl := &control.Server{Accounts: c.front.Accounts, Identity: c.front.Identity}
 	if err := c.demoAccount(ctx, ctl, public); err != nil {
 		return fmt.Errorf("demo account: %w", err)

@@ -26,6 +26,22 @@
 // without a head, which reads as an empty directory and becomes a full one with the next entry, or a lone intent, which nothing sees; repetition
 // of the call, and any put into the directory, completes it.
 //
+// # A put beside its bytes
+//
+// A put's record may only become visible once its bytes are durable, so there are two waits for a disk, one after the other. [Namespace.Begin] and [Pending.Finish]
+// make it one where the store is embedded and the storage nodes are in the same process: an intent, which holds the record to be, is written while the nodes write
+// the bytes. When both are durable, the batch described above, together with the removal of the intent, is carried out without waiting for the disk, and the put is
+// acknowledged. After a crash [Namespace.Recover] does what is left, before anybody else does anything:
+//
+//   - Acknowledged means that intent and bytes are durable. If the batch is lost, the intent is there, and Recover carries the batch out. If it is not lost, the
+//     intent is gone with it, and nothing is done twice.
+//   - The embedded store loses its newest commits or none: whatever was acknowledged after the batch made it durable, so the batch is never missing below a later
+//     acknowledged change. It is carried out only on the very state of the entry that the intent names (by etag), now as after a crash; where that has changed
+//     meanwhile, the change is an ordinary one, which waits for the disk.
+//   - An intent whose bytes are on no node was never acknowledged, and is dropped: what the put was to replace is still there, because only the batch replaces it.
+//   - A put that is refused or fails removes its intent, durably, before it is answered.
+//   - Of one key one intent at a time exists.
+//
 // # Use
 //
 // Start with [New], then [Namespace.Define] once. [Namespace.Look] reads what a decision about a request needs; pass its result on to the change so that
@@ -34,7 +50,7 @@
 //	namespace.go  the service          put.go        objects, metadata       list.go    listings
 //	look.go       reading one entry    directory.go  mkdir, rmdir, repair    deleted.go the delete log
 //	record.go     records as JSON      link.go       snaplinks               scan.go    their fast reader
-//	copies.go     where copies are     room.go       the limit of entries
+//	copies.go     where copies are     room.go       the limit of entries    pending.go puts beside their bytes
 //
 // Stability: experimental.
 package namespace

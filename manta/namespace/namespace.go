@@ -68,7 +68,8 @@ type Namespace struct {
 	turns [64]chan struct{}
 	seed  maphash.Seed
 
-	rooms rooms
+	rooms    rooms
+	pendings pendings
 }
 
 // New returns a namespace over a store.
@@ -106,6 +107,7 @@ func Schemas() []metastore.Bucket {
 		}},
 		{Name: DeletedBucket, Version: 1, Indexes: []metastore.Index{{Field: "time", Type: metastore.Number}}},
 		{Name: intentBucket, Version: 1},
+		{Name: putBucket, Version: 1},
 	}
 }
 

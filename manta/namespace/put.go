@@ -28,6 +28,9 @@ type Options struct {
 	// Also are operations on the partition of the entry's directory to commit in the same batch. If one of their conditions does not
 	// hold, the error is the store's, with Op counting from Also's first.
 	Also []metastore.Op
+
+	pending *Pending // whose intent ends with the change
+	relaxed bool     // the intent is durable, so the change need not be
 }
 
 // retry runs change on the present state until it neither loses against another writer nor has lost too often.
@@ -75,8 +78,16 @@ func pause(ctx context.Context, d time.Duration) error {
 // Put stores an object's entry, new or over another object, and returns it with the entry that it replaced, if any. Key, Type and Mtime
 // are set here, and so is the link id.
 func (n *Namespace) Put(ctx context.Context, key manta.Key, e manta.Entry, o Options) (stored, replaced *manta.Entry, err error) {
+	stored, replaced, err = n.put(ctx, key, e, o)
+	if err != nil {
+		return nil, nil, fmt.Errorf("put %s: %w", key, err)
+	}
+	return stored, replaced, nil
+}
+
+func (n *Namespace) put(ctx context.Context, key manta.Key, e manta.Entry, o Options) (stored, replaced *manta.Entry, err error) {
 	if implicit(key) {
-		return nil, nil, fmt.Errorf("put %s: %w", key, ErrRoot)
+		return nil, nil, ErrRoot
 	}
 	e.Key, e.Type = key, manta.TypeObject
 	err = n.retry(ctx, key, o, func(st *State) error {
@@ -90,10 +101,7 @@ func (n *Namespace) Put(ctx context.Context, key manta.Key, e manta.Entry, o Opt
 		replaced = st.Entry
 		return n.putEntry(ctx, st, &e, o, true)
 	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("put %s: %w", key, err)
-	}
-	return &e, replaced, nil
+	return &e, replaced, err
 }
 
 // putEntry commits an object's record over the state seen.
@@ -102,7 +110,7 @@ func (n *Namespace) putEntry(ctx context.Context, st *State, e *manta.Entry, o O
 	if err != nil {
 		return err
 	}
-	batch := make(metastore.Batch, 0, 5+len(o.Also))
+	batch := make(metastore.Batch, 0, 6+len(o.Also))
 	parentOp, fullOp := -1, -1
 	busy := false
 	if check := st.parentCheck(); check != nil {
@@ -133,7 +141,14 @@ func (n *Namespace) putEntry(ctx context.Context, st *State, e *manta.Entry, o O
 	}
 	also := len(batch)
 	batch = append(batch, o.Also...)
-	_, err = n.store.Commit(ctx, batch)
+	commit := n.store.Commit
+	if o.pending != nil {
+		batch = append(batch, o.pending.done())
+		if o.relaxed {
+			commit = o.pending.pipe.Relax
+		}
+	}
+	_, err = commit(ctx, batch)
 	if err == nil && busy && fullOp >= 0 {
 		n.learnRoom(ctx, e.Key.Dir())
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -73,17 +74,28 @@ func putObject(r *Request) error {
 	if r.header("Max-Content-Length") != "" {
 		room = limit
 	}
+	options := namespace.Options{Seen: st, Exclusive: r.exclusive()}
+	var pending *namespace.Pending
 	loc, err := r.receive(&e, size, limit, func(id storage.ObjectID) (*durable.Upload, error) {
 		return r.s.cfg.Storage.Create(r.Context(), durable.CreateRequest{
 			ID: id, Size: size, MaxSize: limit, Room: room, Copies: copies, Operator: r.Caller.Operator,
 		})
+	}, func(up *durable.Upload) (durable.Stored, error) {
+		stored, p, err := r.commitBeside(up, e, options)
+		pending = p
+		return stored, err
 	})
 	if err != nil {
 		return err
 	}
 	ctx, cancel := r.afterwards()
 	defer cancel()
-	stored, replaced, err := r.s.cfg.Namespace.Put(ctx, r.Key, e, namespace.Options{Seen: st, Exclusive: r.exclusive()})
+	var stored, replaced *manta.Entry
+	if pending != nil {
+		stored, replaced, err = pending.Finish(ctx)
+	} else {
+		stored, replaced, err = r.s.cfg.Namespace.Put(ctx, r.Key, e, options)
+	}
 	if err != nil {
 		r.s.forsake(r, loc, err)
 		return err
@@ -93,6 +105,35 @@ func putObject(r *Request) error {
 	}
 	r.storedObject(stored)
 	return nil
+}
+
+// fewRequests is how many requests may be under way for a put to have its record written beside its bytes. That saves the wait for a disk and costs a second
+// record, so it is for when there are few; many requests share their waits, and the processor is what they lack.
+const fewRequests = 4
+
+// commitBeside makes an upload durable, and beside it, where that is possible, the record of the entry that it will be: the pending put is nil where it
+// is not.
+func (r *Request) commitBeside(up *durable.Upload, e manta.Entry, o namespace.Options) (_ durable.Stored, _ *namespace.Pending, err error) {
+	e.Sharks = up.Planned()
+	if e.Sharks == nil || r.s.working.Load() > fewRequests {
+		stored, err := up.Commit(r.Context())
+		return stored, nil, err
+	}
+	ctx, cancel := r.afterwards()
+	defer cancel()
+	pending := r.s.cfg.Namespace.Begin(ctx, r.Key, e, o)
+	keep := false
+	defer func() {
+		if pending != nil && !keep {
+			err = errors.Join(err, pending.Abandon(ctx))
+		}
+	}()
+	stored, err := up.Commit(r.Context())
+	if err != nil || !slices.Equal(stored.Sharks, e.Sharks) || pending == nil {
+		return stored, nil, err // a node was replaced: the record that was begun is of no use
+	}
+	keep = true
+	return stored, pending, nil
 }
 
 // storedObject answers a PUT that stored bytes.
@@ -180,8 +221,9 @@ func (r *Request) copies() (int, error) {
 }
 
 // receive takes the body to the storage nodes and fills in what the entry says about it. Before the first byte is read everything that can be refused must have
-// been; create is the last. The location that it returns is where the bytes are if the entry cannot be stored after all.
-func (r *Request) receive(e *manta.Entry, size, limit int64, create func(storage.ObjectID) (*durable.Upload, error)) (durable.Location, error) {
+// been; create is the last. commit makes the bytes durable when e says all about them but their places. The location that is returned is where the bytes
+// are if the entry cannot be stored after all.
+func (r *Request) receive(e *manta.Entry, size, limit int64, create func(storage.ObjectID) (*durable.Upload, error), commit func(*durable.Upload) (durable.Stored, error)) (durable.Location, error) {
 	announced := r.header("Content-Md5")
 	if announced != "" {
 		sum, err := base64.StdEncoding.DecodeString(announced)
@@ -231,11 +273,12 @@ func (r *Request) receive(e *manta.Entry, size, limit int64, create func(storage
 	if n == 0 { // a chunked body of nothing
 		return durable.Location{}, nil
 	}
-	stored, err := up.Commit(r.Context())
+	e.Size = n
+	stored, err := commit(up)
 	if err != nil {
 		return durable.Location{}, r.notEnough(err, size, limit)
 	}
-	e.Size, e.Sharks = stored.Size, stored.Sharks
+	e.Sharks = stored.Sharks
 	return durable.Location{ID: id, Size: stored.Size, MD5: stored.MD5, Sharks: stored.Sharks}, nil
 }
 

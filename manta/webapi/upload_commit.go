@@ -45,7 +45,7 @@ func putPart(r *Request) error {
 	}
 	loc, err := r.receive(&e, size, limit, func(id storage.ObjectID) (*durable.Upload, error) {
 		return r.s.cfg.Storage.CreateOn(r.Context(), id, size, u.Sharks)
-	})
+	}, func(up *durable.Upload) (durable.Stored, error) { return up.Commit(r.Context()) })
 	if err != nil {
 		return err
 	}

@@ -23,24 +23,29 @@ func (s *Store) Delete(ctx context.Context, loc Location) error {
 	})
 }
 
-// Exists reports whether any copy is there, unverified. It is an error if none is found and a node could not be asked.
+// Exists reports whether any copy is there, unverified. Config.Damaged is told of those that are missing beside one that is not. It is an error if none is
+// found and a node could not be asked.
 func (s *Store) Exists(ctx context.Context, loc Location) (bool, error) {
-	found := make([]bool, len(loc.Sharks))
+	errs := make([]error, len(loc.Sharks))
 	err := s.each(loc.Sharks, func(i int, shark storage.Shark) error {
-		err := s.call(ctx, "stat", shark, func(ctx context.Context, node storage.Node) error {
+		errs[i] = s.call(ctx, "stat", shark, func(ctx context.Context, node storage.Node) error {
 			_, err := node.Stat(ctx, loc.ID)
 			return err
 		})
-		found[i] = err == nil
-		if errors.Is(err, storage.ErrNotFound) {
+		if errors.Is(errs[i], storage.ErrNotFound) {
 			return nil
 		}
-		return err
+		return errs[i]
 	})
-	if slices.Contains(found, true) {
-		return true, nil
+	if !slices.Contains(errs, nil) {
+		return false, err
 	}
-	return false, err
+	for i, err := range errs {
+		if s.cfg.Damaged != nil && errors.Is(err, storage.ErrNotFound) {
+			s.cfg.Damaged(Damage{Location: loc, Shark: loc.Sharks[i], Err: err})
+		}
+	}
+	return true, nil
 }
 
 // Assemble makes target out of the concatenation of parts, which must lie on each of the nodes. size must be their sum. The

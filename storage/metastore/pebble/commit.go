@@ -15,35 +15,69 @@ import (
 
 // Commit implements metastore.Store.
 func (s *Store) Commit(ctx context.Context, b metastore.Batch) (metastore.Result, error) {
-	leave, err := s.enter(ctx)
+	c, err := s.begin(ctx, b, false)
 	if err != nil {
 		return metastore.Result{}, err
 	}
-	defer leave()
-	c := commit{s: s, batch: s.db.NewBatch()}
-	result := metastore.Result{Etags: make([]string, len(b)), Counts: make([]int, len(b))}
-	if err := c.apply(ctx, b, &result); err != nil {
-		c.batch.Close()
+	return c.wait()
+}
+
+// Begin carries out a batch as Commit does, but does not wait for the disk: wait does, and must be called, once. Until then others may see the batch
+// already. Whatever is acknowledged later than wait returns is durable together with it.
+func (s *Store) Begin(ctx context.Context, b metastore.Batch) (wait func() (metastore.Result, error), err error) {
+	c, err := s.begin(ctx, b, false)
+	if err != nil {
+		return nil, err
+	}
+	return c.wait, nil
+}
+
+// Relax carries out a batch as Commit does, and leaves it to a later commit to make it durable: after a crash it is there if any commit that began
+// after it has been acknowledged, and otherwise it may be gone, as a whole. So it is for what can be done again. A batch that changes watched records is
+// durable at once.
+func (s *Store) Relax(ctx context.Context, b metastore.Batch) (metastore.Result, error) {
+	c, err := s.begin(ctx, b, true)
+	if err != nil {
 		return metastore.Result{}, err
 	}
-	if c.batch.Empty() {
-		c.batch.Close()
-		result.Position = s.log.position(s.log.synced.Load())
-		return result, nil
+	return c.wait()
+}
+
+// begin carries out a batch in memory. After no error wait must be called.
+func (s *Store) begin(ctx context.Context, b metastore.Batch, relaxed bool) (*commit, error) {
+	leave, err := s.enter(ctx)
+	if err != nil {
+		return nil, err
 	}
-	// The keys are free again. From here on others may see the batch; whoever is acknowledged for what builds on it waits for a later sync.
-	if err := c.batch.SyncWait(); err != nil {
-		s.broken.CompareAndSwap(nil, &err)
-		return metastore.Result{}, s.unavailable()
+	c := &commit{s: s, batch: s.db.NewBatch(), relaxed: relaxed, leave: leave}
+	c.result = metastore.Result{Etags: make([]string, len(b)), Counts: make([]int, len(b))}
+	if err := c.apply(ctx, b, &c.result); err != nil {
+		c.batch.Close()
+		leave()
+		return nil, err
+	}
+	return c, nil
+}
+
+// wait waits until the batch is durable, unless it is relaxed, and ends the commit.
+func (c *commit) wait() (metastore.Result, error) {
+	defer c.leave()
+	s := c.s
+	if c.sent && !c.relaxed {
+		// The keys are free again. From here on others may see the batch; whoever is acknowledged for what builds on it waits for a later sync.
+		if err := c.batch.SyncWait(); err != nil {
+			s.broken.CompareAndSwap(nil, &err)
+			return metastore.Result{}, s.unavailable()
+		}
 	}
 	c.batch.Close()
 	if c.seq > 0 {
 		s.log.publish(c.seq)
-		result.Position = s.log.position(c.seq)
+		c.result.Position = s.log.position(c.seq)
 	} else {
-		result.Position = s.log.position(s.log.synced.Load())
+		c.result.Position = s.log.position(s.log.synced.Load())
 	}
-	return result, nil
+	return c.result, nil
 }
 
 // apply writes a batch of the store's own and syncs it.
@@ -68,9 +102,13 @@ func (s *Store) recoverFailure(err *error) {
 
 // A commit is one batch on its way.
 type commit struct {
-	s     *Store
-	batch *lsm.Batch
-	seq   uint64 // in the change log; 0 if no watched bucket was changed
+	s       *Store
+	batch   *lsm.Batch
+	result  metastore.Result
+	leave   func()
+	relaxed bool   // nobody waits for the disk
+	sent    bool   // the engine has it
+	seq     uint64 // in the change log; 0 if no watched bucket was changed
 
 	locked bool // the keys are; otherwise all other commits are kept away
 
@@ -419,8 +457,14 @@ func (c *commit) send() (err error) {
 		defer c.s.recent.suspend()()
 	}
 	if len(c.changes) == 0 {
-		return c.s.db.ApplyNoSyncWait(c.batch, lsm.Sync)
+		if c.relaxed {
+			return c.s.db.Apply(c.batch, lsm.NoSync)
+		}
+		err := c.s.db.ApplyNoSyncWait(c.batch, lsm.Sync)
+		c.sent = err == nil
+		return err
 	}
+	c.relaxed = false // those who watch see only what is durable
 	log := &c.s.log
 	log.mu.Lock()
 	defer log.mu.Unlock()
@@ -442,6 +486,6 @@ func (c *commit) send() (err error) {
 	if err := c.s.db.ApplyNoSyncWait(c.batch, lsm.Sync); err != nil {
 		return err
 	}
-	c.seq = seq
+	c.seq, c.sent = seq, true
 	return nil
 }
