@@ -118,6 +118,7 @@ func (n *Network) attach(req Request, nics []nic, routes []route, ns *os.File, h
 	if err != nil {
 		return a, err
 	}
+	defer b.release()
 	for _, l := range gone {
 		b.dropNIC(req.Zone, l.link.Attrs().Name)
 	}
@@ -180,6 +181,7 @@ func (n *Network) detach(zone string) error {
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
+	defer b.release()
 	for _, name := range names {
 		b.dropNIC(zone, name)
 	}
@@ -202,6 +204,7 @@ func (n *Network) SetPolicy(ctx context.Context, zone string, p *firewall.Policy
 	if err != nil {
 		return err
 	}
+	defer b.release()
 	// Emptying a chain without adding it first fails where there is none, and the whole batch with it.
 	out, _ := zoneChains(zone)
 	b.c.FlushChain(&nftables.Chain{Table: b.t, Name: out})

@@ -34,6 +34,7 @@ func (n *Network) Counters(ctx context.Context, zone string) ([]Counters, error)
 	if err != nil {
 		return nil, err
 	}
+	defer b.release()
 	firewall := map[string]uint64{}
 	out, in := zoneChains(zone)
 	newOut, newIn := newFlowChains(zone)
@@ -63,6 +64,7 @@ func (n *Network) Counters(ctx context.Context, zone string) ([]Counters, error)
 		all = append(all, c)
 	}
 	slices.SortFunc(all, func(a, b Counters) int { return strings.Compare(a.Usage.Interface, b.Usage.Interface) })
+	b.fit = true
 	return all, ctx.Err()
 }
 

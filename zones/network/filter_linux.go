@@ -52,6 +52,7 @@ func (n *Network) forbidHost(bridge netlink.Link, closed bool) error {
 	if err != nil {
 		return err
 	}
+	defer b.release()
 	s := closedSet()
 	s.Table = b.t
 	e := nftables.SetElement{Key: bridge.Attrs().HardwareAddr}

@@ -230,6 +230,7 @@ func (n *Network) gatewayRules(bridge netlink.Link, addrs []netip.Prefix, nat bo
 	if err != nil {
 		return err
 	}
+	defer b.release()
 	s := newINetSets()
 	for _, set := range []*nftables.Set{s.gateways, s.hidden, s.subnets4, s.subnets6} {
 		set.Table = b.t

@@ -54,6 +54,10 @@ type Network struct {
 	hasVLAN  bool
 	tablesMu sync.Mutex
 
+	connsMu     sync.Mutex
+	conns       []*nftables.Conn // idle
+	connsClosed bool
+
 	mu    sync.Mutex
 	tags  map[string]Tag
 	zones map[string]*zoneLock
@@ -144,24 +148,34 @@ func (n *Network) ensureTables() error {
 		nftables.TableFamilyBridge: (*batch).baseBridge,
 		nftables.TableFamilyINet:   (*batch).baseINet,
 	} {
-		b, err := n.newBatch(family)
+		wrote, err := n.ensureTable(family, write)
 		if err != nil {
 			return err
 		}
-		if _, err := b.c.ListChain(b.t, tableVersion); err == nil {
-			continue
-		}
-		lost = true
-		write(b)
-		b.chain(tableVersion)
-		if err := b.commit(); err != nil {
-			return permission("set up nftables", err)
-		}
+		lost = lost || wrote
 	}
 	if !lost {
 		return nil
 	}
 	return n.restore()
+}
+
+func (n *Network) ensureTable(family nftables.TableFamily, write func(*batch)) (wrote bool, err error) {
+	b, err := n.newBatch(family)
+	if err != nil {
+		return false, err
+	}
+	defer b.release()
+	if _, err := b.c.ListChain(b.t, tableVersion); err == nil {
+		b.fit = true
+		return false, nil
+	}
+	write(b)
+	b.chain(tableVersion)
+	if err := b.commit(); err != nil {
+		return false, permission("set up nftables", err)
+	}
+	return true, nil
 }
 
 // restore fills the tables' sets from the bridges that are there.
@@ -246,6 +260,7 @@ func (n *Network) Capabilities() Capabilities {
 
 // Close lets go of the kernel. What was set up stays and works.
 func (n *Network) Close() error {
+	n.closeConns()
 	if n.h != nil {
 		n.h.Close()
 	}

@@ -21,22 +21,64 @@ import (
 // Deleting what is not there would fail the whole batch, and older kernels have no way to say "if it is there". So a
 // drop is written as an add of the same thing followed by its deletion, which is right either way.
 type batch struct {
+	n    *Network
 	c    *nftables.Conn
+	fit  bool // the connection for another batch
 	t    *nftables.Table
 	sets uint32 // numbers sets within the batch
 	err  error
 }
 
-// newBatch opens a batch on one of the instance's tables.
+// maxConns is how many connections are kept for the next batch.
+const maxConns = 4
+
+// newBatch opens a batch on one of the instance's tables. The caller releases it.
+//
+// Connections are kept: the kernel does not close one before it has freed all that was removed by then, which takes a grace period of
+// many milliseconds, with everybody else's changes waiting.
 func (n *Network) newBatch(family nftables.TableFamily) (*batch, error) {
-	c, err := nftables.New(nftables.WithNetNSFd(n.nsFD()), nftables.WithSockOptions(func(c *mnetlink.Conn) error {
+	b := &batch{n: n, t: &nftables.Table{Family: family, Name: n.tableName()}}
+	n.connsMu.Lock()
+	if last := len(n.conns) - 1; last >= 0 {
+		b.c, n.conns = n.conns[last], n.conns[:last]
+	}
+	n.connsMu.Unlock()
+	if b.c != nil {
+		return b, nil
+	}
+	var err error
+	b.c, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(n.nsFD()), nftables.WithSockOptions(func(c *mnetlink.Conn) error {
 		// Every message is acknowledged, and the acknowledgements of a long batch wait in the socket until we read.
 		return errors.Join(c.SetReadBuffer(4<<20), c.SetWriteBuffer(4<<20))
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
-	return &batch{c: c, t: &nftables.Table{Family: family, Name: n.tableName()}}, nil
+	return b, nil
+}
+
+// release gives the batch's connection back. Only one on which all went well is fit for another batch.
+func (b *batch) release() {
+	b.n.connsMu.Lock()
+	keep := b.fit && len(b.n.conns) < maxConns && !b.n.connsClosed
+	if keep {
+		b.n.conns = append(b.n.conns, b.c)
+	}
+	b.n.connsMu.Unlock()
+	if !keep {
+		_ = b.c.CloseLasting()
+	}
+}
+
+// closeConns closes those that are kept, and any other when its batch is released.
+func (n *Network) closeConns() {
+	n.connsMu.Lock()
+	defer n.connsMu.Unlock()
+	n.connsClosed = true
+	for _, c := range n.conns {
+		_ = c.CloseLasting()
+	}
+	n.conns = nil
 }
 
 func (n *Network) tableName() string { return "mobula_" + n.instance }
@@ -49,6 +91,7 @@ func (b *batch) commit() error {
 	if err := b.c.Flush(); err != nil {
 		return fmt.Errorf("change nftables: %w", err)
 	}
+	b.fit = true
 	return nil
 }
 

@@ -136,6 +136,7 @@ func (n *Network) Destroy(ctx context.Context) error {
 		b.c.AddTable(b.t)
 		b.c.DelTable(b.t)
 		errs = append(errs, b.commit())
+		b.release()
 	}
 	if err := os.Remove(n.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, fmt.Errorf("network directory: %w", err))
@@ -152,6 +153,7 @@ func (n *Network) chains() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer b.release()
 	all, err := b.c.ListChainsOfTableFamily(nftables.TableFamilyBridge)
 	if err != nil {
 		return nil, fmt.Errorf("list nftables chains: %w", err)
@@ -162,6 +164,7 @@ func (n *Network) chains() ([]string, error) {
 			out = append(out, c.Name)
 		}
 	}
+	b.fit = true
 	return out, nil
 }
 
