@@ -5,7 +5,6 @@ package oci
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -90,21 +89,46 @@ func (e *embedded) start(ctx context.Context, _ string, cfg *configs.Config, roo
 		return l, errors.Join(err, gerr)
 	}
 	l.pid, l.cgroups, l.reap = proc.pid, cg.GetPaths(), func() { bury(proc.pid) }
-	if err := admit(proc.pid, cg, cfg.Rlimits); err != nil {
-		proc.abandon()
-		return l, err
-	}
-	return l, proc.settle(ctx)
+	return l, admit(ctx, proc, l.cgroups, cfg.Rlimits)
 }
 
-// admit puts a process that waits into the zone's control groups and gives it the zone's resource limits.
-func admit(pid int, cg cgroups.Manager, limits []configs.Rlimit) error {
-	for _, r := range limits {
-		if err := unix.Prlimit(pid, r.Type, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil); err != nil {
-			return fmt.Errorf("set resource limit %d: %w", r.Type, err)
-		}
+// admit gives a process that waits the zone's resource limits, and lets it go on into the zone's control groups.
+func admit(ctx context.Context, p *newProcess, paths map[string]string, limits []configs.Rlimit) error {
+	groups, err := groupFiles(p.pid, paths)
+	for i := 0; err == nil && i < len(limits); i++ {
+		r := limits[i]
+		err = os.NewSyscallError("prlimit", unix.Prlimit(p.pid, r.Type, &unix.Rlimit{Cur: r.Soft, Max: r.Hard}, nil))
 	}
-	return cg.AddPid("", pid)
+	if err != nil {
+		p.abandon()
+	} else {
+		err = p.settle(ctx, groups)
+	}
+	for _, f := range groups {
+		f.Close()
+	}
+	return err
+}
+
+// groupFiles opens what a process of one thread writes to, to join the control groups at the paths. Version 2 has no such file, so there the
+// process is moved at once.
+func groupFiles(pid int, paths map[string]string) ([]*os.File, error) {
+	var files []*os.File
+	for _, dir := range paths {
+		f, err := os.OpenFile(filepath.Join(dir, "tasks"), os.O_WRONLY, 0)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && len(files) == zinit.MaxGroups {
+			closeFile(f)
+			if err := cgroups.WriteCgroupProc(dir, pid); err != nil {
+				return files, err
+			}
+			continue
+		}
+		if err != nil {
+			return files, err
+		}
+		files = append(files, f)
+	}
+	return files, nil
 }
 
 func (e *embedded) enter(ctx context.Context, m *machine, files [2]*os.File) error {
@@ -112,11 +136,7 @@ func (e *embedded) enter(ctx context.Context, m *machine, files [2]*os.File) err
 	if err != nil {
 		return err
 	}
-	if err := admit(proc.pid, m.cg, processLimits()); err != nil {
-		proc.abandon()
-		return err
-	}
-	return proc.settle(ctx)
+	return admit(ctx, proc, m.cg.GetPaths(), processLimits())
 }
 
 // serve starts the in-zone server again in a zone whose process 1 is its own and where somebody killed ours. The console that it held is gone.

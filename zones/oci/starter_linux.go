@@ -159,13 +159,13 @@ func (s *starter) close() {
 	s.drop()
 }
 
-// settle lets the process go on, and waits until the zone stands.
-func (p *newProcess) settle(ctx context.Context) error {
+// settle lets the process go on, into the control groups of the files, and waits until the zone stands.
+func (p *newProcess) settle(ctx context.Context, groups []*os.File) error {
 	defer p.sync.Close()
 	stop := context.AfterFunc(ctx, func() { _ = p.sync.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_ = p.sync.SetDeadline(time.Now().Add(3 * patience))
-	if _, err := p.sync.Write([]byte{1}); err != nil {
+	if err := p.letGo(groups); err != nil {
 		return fmt.Errorf("set up the zone: %w", err)
 	}
 	buf := make([]byte, zinit.ReportSize)
@@ -181,6 +181,24 @@ func (p *newProcess) settle(ctx context.Context) error {
 		err = fmt.Errorf("set up the zone: %s: %w", what, syscall.Errno(errno))
 	}
 	return err
+}
+
+func (p *newProcess) letGo(groups []*os.File) error {
+	conn, err := p.sync.SyscallConn()
+	if err != nil {
+		return err
+	}
+	fds := make([]int, len(groups))
+	for i, f := range groups {
+		fds[i] = int(f.Fd())
+	}
+	var e error
+	if err := conn.Control(func(fd uintptr) { // the first bytes on a socket always have room
+		e = unix.Sendmsg(int(fd), []byte{1}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
+	}); err != nil {
+		return err
+	}
+	return e
 }
 
 // abandon has the process give up.

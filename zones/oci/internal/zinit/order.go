@@ -23,10 +23,12 @@ const (
 )
 
 // An order's descriptors are those of the listener, the configuration, the socket on which the new process waits and reports, and the plan;
-// then the mounts of the plan.
+// then the mounts of the plan. What lets the
+// process go on carries at most MaxGroups.
 const (
 	OrderFiles = 4
 	MaxFiles   = 250
+	MaxGroups  = 32
 )
 
 // Order is what the starter is asked for.

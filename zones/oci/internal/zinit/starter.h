@@ -34,6 +34,32 @@ static int map_ids(pid_t pid, const char *map, uint32_t first, uint32_t size)
 	return put_file(path, text);
 }
 
+// join_groups waits until the host says go on, and joins the control groups whose files come with that. Each has one thread, the one that
+// writes: for it alone, the kernel need not hold up every fork on the machine for a grace period.
+static void join_groups(void)
+{
+	union {
+		struct cmsghdr align;
+		char space[CMSG_SPACE(ZS_MAX_GROUPS * sizeof(int))];
+	} control;
+	char word;
+	struct iovec iov = {&word, 1};
+	struct msghdr h = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+	if (recvmsg(host, &h, MSG_CMSG_CLOEXEC) != 1) // ids and control groups are not ours yet, or the host has died
+		_exit(125);
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&h); c; c = CMSG_NXTHDR(&h, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+			if (write(fd, "0", 1) < 0)
+				die("join a control group");
+			close(fd);
+		}
+	}
+}
+
 // become_zone is what a new process does from its first instruction until it is the zone's init. It does not return.
 static void become_zone(const struct zorder *o, int *files, int nfiles)
 {
@@ -41,9 +67,7 @@ static void become_zone(const struct zorder *o, int *files, int nfiles)
 	close(OWN_NET);
 	signal(SIGCHLD, SIG_DFL);
 	host = files[ZS_SYNC];
-	char word;
-	if (read(host, &word, 1) != 1) // ids and control groups are not ours yet, or the host has died
-		_exit(125);
+	join_groups();
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	setsid();
 	umask(022);

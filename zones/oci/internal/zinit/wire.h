@@ -47,8 +47,8 @@ enum {
 	ZC_NO_NEW_PRIVS = 4,
 };
 
-// What the starter is asked for: one zorder with descriptors, answered by one zpid. Then the new process waits for a byte on the third
-// descriptor and answers there with a zreport when it stands.
+// What the starter is asked for: one zorder with descriptors, answered by one zpid. Then the new process waits on the third descriptor
+// for a byte, with the files by which it joins its control groups, and answers there with a zreport when it stands.
 struct zorder {
 	uint32_t type, flags, first, size; // the user namespace's ids
 };
@@ -63,7 +63,7 @@ struct zreport {
 enum { ZS_START = 1, ZS_ENTER };                    // a process 1; one more process in the zone of the last descriptor, a pidfd
 enum { ZS_NETNS = 1, ZS_SINGLE = 2 };               // the last descriptor is its network namespace; the only id is first
 enum { ZS_LISTEN, ZS_CONFIG, ZS_SYNC, ZS_PLAN, ZS_FIXED }; // descriptors that come first; then mounts
-enum { ZS_MAX_FILES = 250 };
+enum { ZS_MAX_FILES = 250, ZS_MAX_GROUPS = 32 };
 
 // A plan is u32 n and n steps: u32 kind, file; u64 flags; text a, b, c.
 enum {
