@@ -7,9 +7,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/pem"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -160,4 +163,30 @@ func (s *Store) Transport() *http.Transport {
 	tr.DisableCompression = true
 	s.t.Cleanup(tr.CloseIdleConnections)
 	return tr
+}
+
+// Key makes a key of an account, keeps it in HOME/.ssh as ssh-keygen does, and returns its fingerprint.
+func (s *Store) Key(login, home string) string {
+	s.t.Helper()
+	ctx := context.Background()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	s.must(err)
+	signer, err := client.NewSigner(private)
+	s.must(err)
+	key, err := ssh.NewPublicKey(public)
+	s.must(err)
+	block, err := ssh.MarshalPrivateKey(private, "")
+	s.must(err)
+	dir := filepath.Join(home, ".ssh")
+	s.must(os.MkdirAll(dir, 0o700))
+	s.must(os.WriteFile(filepath.Join(dir, "id_ed25519"), pem.EncodeToMemory(block), 0o600))
+	s.must(os.WriteFile(filepath.Join(dir, "id_ed25519.pub"), ssh.MarshalAuthorizedKey(key), 0o600))
+	a, err := s.Identity.AccountByLogin(login)
+	s.must(err)
+	_, err = s.accounts.AddKey(ctx, a.UUID, "", string(ssh.MarshalAuthorizedKey(key)))
+	s.must(err)
+	mark, err := s.accounts.Mark(ctx)
+	s.must(err)
+	s.must(s.Identity.WaitMark(ctx, mark))
+	return signer.Fingerprint()
 }
