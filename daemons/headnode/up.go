@@ -62,8 +62,15 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 	parts, background := errgroup.WithContext(background)
 	parts.Go(func() error { return h.front.Run(background) })
 	parts.Go(func() error {
-		renewer := pki.Renewer{Credentials: h.credentials, Renew: h.authority.RenewOwn(h.credentials.Identity()), Logger: log}
+		renewer := pki.Renewer{
+			Credentials: h.credentials, Renew: h.authority.RenewOwn(h.credentials.Identity()), Trust: h.authority.TrustOwn(h.credentials),
+			Changed: h.authority.Changed, Logger: log,
+		}
 		_ = renewer.Run(background) // the context's end is its only error
+		return nil
+	})
+	parts.Go(func() error {
+		_ = h.authority.Run(background)
 		return nil
 	})
 	doors, shutdown := context.WithCancel(ctx)
@@ -73,6 +80,10 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 		err = h.addDoors(shutdown)
 	}
 	if err == nil {
+		parts.Go(func() error {
+			h.expel(background)
+			return nil
+		})
 		fmt.Fprintf(env.Stdout, "headnode: ready: manta %s, nodes %s, directory %s\n", h.manta.Addr(), h.nodes.Addr(), h.state.Path())
 		err = h.doors.Serve(doors)
 	}
@@ -96,6 +107,7 @@ type head struct {
 	tokens      *pki.TokenDir
 	authority   *pki.Authority
 	credentials *pki.Credentials
+	machines    *pki.Listener // the door of h.nodes
 }
 
 // listen opens the doors, and refuses those that would carry secrets in the clear.
@@ -152,8 +164,45 @@ func (h *head) open(ctx context.Context) error {
 	if h.front, err = front.Open(ctx, cfg); err != nil {
 		return err
 	}
-	h.authority = &pki.Authority{CA: ca, Tokens: h.tokens, Admit: h.admit, Logger: h.log}
+	h.authority = &pki.Authority{CA: ca, Tokens: h.tokens, Admit: h.admit, Members: h.members, Logger: h.log}
 	return nil
+}
+
+// members are the machines that a rotation of the authority waits for: this one, and all nodes that are not given up.
+func (h *head) members(ctx context.Context) ([]pki.Identity, error) {
+	nodes, err := h.front.Registry.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := []pki.Identity{h.credentials.Identity()}
+	for _, n := range nodes {
+		if n.Member.State != fleet.Lost && n.Member.State != fleet.Removed {
+			all = append(all, pki.Identity{Role: pki.Storage, Name: n.Report.Node})
+		}
+	}
+	return all, nil
+}
+
+// expel ends the connections of nodes as soon as they are removed. When such a node comes again, it is told.
+func (h *head) expel(ctx context.Context) {
+	done := map[string]bool{}
+	for {
+		changed := h.front.Fleet.Changed()
+		for _, node := range h.front.Fleet.Removed() {
+			if done[node] {
+				continue
+			}
+			done[node] = true
+			if n := h.machines.End(func(id pki.Identity) bool { return id == pki.Identity{Role: pki.Storage, Name: node} }); n > 0 {
+				h.log.Info("connections of a removed node ended", "node", node, "connections", n)
+			}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // admit refuses nodes that were removed for good.
@@ -187,7 +236,8 @@ func (h *head) addDoors(shutdown func()) error {
 	join.Handle("/pki/", pki.NewHandler(h.authority))
 	join.Handle(fleet.ReportPath, fleet.NewHandler(h.front.Registry, storageNode, h.log))
 	// Machines without a certificate come here to join, so each handler asks who it is.
-	h.doors.Add(tls.NewListener(h.nodes, h.credentials.DoorServer(pki.Only(pki.Identity{Role: pki.Storage}))), admin.Server(join))
+	h.machines = pki.NewListener(h.nodes, h.credentials.DoorServer(pki.Only(pki.Identity{Role: pki.Storage})))
+	h.doors.Add(h.machines, admin.Server(join))
 	if h.admin != nil {
 		d := admin.New()
 		h.front.Describe(d)
@@ -196,6 +246,7 @@ func (h *head) addDoors(shutdown func()) error {
 	mux := http.NewServeMux()
 	(&control.Server{Accounts: h.front.Accounts, Identity: h.front.Identity}).Routes(mux)
 	(&control.Nodes{Registry: h.front.Registry, Fleet: h.front.Fleet, Repair: h.front.Repair, Authority: h.authority}).Routes(mux)
+	(&control.Authority{Authority: h.authority}).Routes(mux)
 	(&control.Records{Store: h.front.Records}).Routes(mux)
 	control.Life(mux, shutdown)
 	l, err := control.Listen(h.state.Path())

@@ -87,7 +87,7 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 		return nil
 	})
 	parts.Go(func() error {
-		renewer := pki.Renewer{Credentials: n.credentials, Renew: pki.RenewBy(n.client, n.base), Logger: log}
+		renewer := pki.Renewer{Credentials: n.credentials, Renew: pki.RenewBy(n.client, n.base), Trust: pki.TrustBy(n.client, n.base), Logger: log}
 		_ = renewer.Run(background) // the context's end is its only error
 		return nil
 	})

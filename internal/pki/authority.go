@@ -19,8 +19,14 @@ type Authority struct {
 	// Admit is asked before a certificate is issued or renewed; an error, such as that the node was removed, refuses it. nil admits all.
 	Admit func(ctx context.Context, id Identity) error
 
+	// Members says who is to know of a new authority before it signs, and to have its certificate from there before the old one is forgotten:
+	// every machine that is to stay, this one included. A rotation needs it.
+	Members func(ctx context.Context) ([]Identity, error)
+
 	// Logger; nil discards.
 	Logger *slog.Logger
+
+	rotation rotation
 }
 
 // ErrRequest refuses a certificate request that makes no sense.
@@ -75,17 +81,17 @@ func (a *Authority) forget(ctx context.Context) error {
 
 // Join issues a certificate to the holder of a token's secret. The token is used up by it, for this request's key: the same request again gets a
 // certificate again until the token expires, so that an answer lost on the way does no harm.
-func (a *Authority) Join(ctx context.Context, tokenID string, secret, csr []byte) (*x509.Certificate, error) {
-	cert, id, err := a.join(ctx, tokenID, secret, csr)
+func (a *Authority) Join(ctx context.Context, tokenID string, secret, csr []byte) (*Issued, error) {
+	issued, id, err := a.join(ctx, tokenID, secret, csr)
 	if err != nil {
 		a.log().WarnContext(ctx, "join refused", "token", fmt.Sprintf("%.40q", tokenID), "identity", id, "err", err)
 		return nil, err
 	}
-	a.log().InfoContext(ctx, "joined", "token", tokenID, "identity", id, "serial", cert.SerialNumber, "expires", cert.NotAfter)
-	return cert, nil
+	a.log().InfoContext(ctx, "joined", "token", tokenID, "identity", id, "serial", issued.Certificate.SerialNumber, "expires", issued.Certificate.NotAfter)
+	return issued, nil
 }
 
-func (a *Authority) join(ctx context.Context, tokenID string, secret, csr []byte) (*x509.Certificate, Identity, error) {
+func (a *Authority) join(ctx context.Context, tokenID string, secret, csr []byte) (*Issued, Identity, error) {
 	record, err := a.Tokens.Get(ctx, tokenID)
 	// Whoever does not know the secret learns nothing about the token, not even that there is one.
 	if !record.proves(secret) {
@@ -112,12 +118,12 @@ func (a *Authority) join(ctx context.Context, tokenID string, secret, csr []byte
 	if err := a.Tokens.Claim(ctx, tokenID, key[:]); err != nil {
 		return nil, id, err
 	}
-	cert, err := a.CA.issue(id, req.PublicKey)
-	return cert, id, err
+	issued, err := a.CA.issue(id, req.PublicKey)
+	return issued, id, err
 }
 
 // Renew issues a new certificate to a peer that has proved who it is with its present one.
-func (a *Authority) Renew(ctx context.Context, peer Identity, csr []byte) (*x509.Certificate, error) {
+func (a *Authority) Renew(ctx context.Context, peer Identity, csr []byte) (*Issued, error) {
 	req, err := parseRequest(csr)
 	if err == nil {
 		err = a.admit(ctx, peer)
@@ -126,11 +132,11 @@ func (a *Authority) Renew(ctx context.Context, peer Identity, csr []byte) (*x509
 		a.log().WarnContext(ctx, "renewal refused", "identity", peer, "err", err)
 		return nil, err
 	}
-	cert, err := a.CA.issue(peer, req.PublicKey)
+	issued, err := a.CA.issue(peer, req.PublicKey)
 	if err == nil {
-		a.log().InfoContext(ctx, "certificate renewed", "identity", peer, "serial", cert.SerialNumber, "expires", cert.NotAfter)
+		a.log().InfoContext(ctx, "certificate renewed", "identity", peer, "serial", issued.Certificate.SerialNumber, "expires", issued.Certificate.NotAfter)
 	}
-	return cert, err
+	return issued, err
 }
 
 // ErrNotAdmitted refuses an identity that Authority.Admit does not want.

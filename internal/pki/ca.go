@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net/url"
 	"os"
+	"sync"
 	"time"
 )
 
@@ -29,12 +30,22 @@ const (
 	backdate = time.Hour
 )
 
-// A CA is the authority of one cloud: a self-signed ECDSA P-256 certificate with its key. Its methods may be called by any number of
-// goroutines at once.
+// A CA is the authority of one cloud: a self-signed ECDSA P-256 certificate with its key, and during a rotation a second one beside it. Its methods may be
+// called by any number of goroutines at once.
 type CA struct {
 	// Lifetime of the certificates to come; 0 means DefaultLifetime. Set it before use.
 	Lifetime time.Duration
 
+	dir string
+
+	mu   sync.Mutex
+	pair                   // which signs
+	next *pair             // will sign when everybody trusts it; nil when there is none
+	old  *x509.Certificate // has signed and is still trusted; nil when there is none
+}
+
+// A pair is an authority's certificate with its key.
+type pair struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
@@ -47,11 +58,16 @@ func OpenCA(dir string) (*CA, error) {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
 	}
 	defer root.Close()
-	ca, err := loadCA(root)
+	p, err := loadPair(root, caFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err = makeCA(root); err == nil || errors.Is(err, fs.ErrExist) {
-			ca, err = loadCA(root)
+		if err = makePair(root, caFile); err == nil || errors.Is(err, fs.ErrExist) {
+			p, err = loadPair(root, caFile)
 		}
+	}
+	ca := &CA{dir: dir}
+	if err == nil {
+		ca.pair = *p
+		err = ca.loadRotation(root)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open certificate authority: %w", err)
@@ -59,7 +75,8 @@ func OpenCA(dir string) (*CA, error) {
 	return ca, nil
 }
 
-func makeCA(root *os.Root) error {
+// makePair makes an authority and keeps it in a file that is not there yet.
+func makePair(root *os.Root, name string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -83,33 +100,40 @@ func makeCA(root *os.Root) error {
 	if err != nil {
 		return err
 	}
-	return createSecret(root, caFile, append(block, encodeCerts(der)...))
+	return createSecret(root, name, append(block, encodeCerts(der)...))
 }
 
-func loadCA(root *os.Root) (*CA, error) {
-	data, err := readSecret(root, caFile)
+func loadPair(root *os.Root, name string) (*pair, error) {
+	data, err := readSecret(root, name)
 	if err != nil {
 		return nil, err
 	}
 	key, certs, err := decodePEM(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", caFile, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if key == nil || len(certs) != 1 || !certs[0].IsCA || !key.PublicKey.Equal(certs[0].PublicKey) {
-		return nil, fmt.Errorf("%s: want a key and its authority's certificate", caFile)
+		return nil, fmt.Errorf("%s: want a key and its authority's certificate", name)
 	}
-	return &CA{cert: certs[0], key: key}, nil
+	return &pair{cert: certs[0], key: key}, nil
 }
 
-// Fingerprint identifies the authority: the SHA-256 of its public key.
-func (ca *CA) Fingerprint() [sha256.Size]byte { return fingerprint(ca.cert) }
+// Fingerprint identifies the authority that signs: the SHA-256 of its public key.
+func (ca *CA) Fingerprint() [sha256.Size]byte { return fingerprint(ca.signer().cert) }
+
+// signer returns the authority that signs at present.
+func (ca *CA) signer() pair {
+	ca.mu.Lock()
+	defer ca.mu.Unlock()
+	return ca.pair
+}
 
 func fingerprint(cert *x509.Certificate) [sha256.Size]byte {
 	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 }
 
-// issue signs a certificate for a key. Nothing but the key comes from the one who asks.
-func (ca *CA) issue(id Identity, public crypto.PublicKey) (*x509.Certificate, error) {
+// issue signs a certificate for a key, and returns it with the one that signed. Nothing but the key comes from the one who asks.
+func (ca *CA) issue(id Identity, public crypto.PublicKey) (*Issued, error) {
 	if err := id.Validate(); err != nil {
 		return nil, err
 	}
@@ -122,22 +146,35 @@ func (ca *CA) issue(id Identity, public crypto.PublicKey) (*x509.Certificate, er
 		lifetime = DefaultLifetime
 	}
 	now := time.Now()
+	by := ca.signer()
+	end := now.Add(lifetime)
+	if end.After(by.cert.NotAfter) {
+		end = by.cert.NotAfter // it would not be believed any longer than that
+	}
 	template := &x509.Certificate{
 		SerialNumber:          serial(),
 		Subject:               pkix.Name{CommonName: id.Name[:min(len(id.Name), 64)]},
 		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(lifetime),
+		NotAfter:              end,
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 		URIs:                  []*url.URL{id.uri()},
 		DNSNames:              []string{id.serverName(), Identity{Role: id.Role}.serverName()},
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key, ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, by.cert, key, by.key)
 	if err != nil {
 		return nil, fmt.Errorf("pki: issue %s: %w", id, err)
 	}
-	return x509.ParseCertificate(der)
+	cert, err := x509.ParseCertificate(der)
+	return &Issued{Certificate: cert, Authority: by.cert, Trusted: ca.Trusted()}, err
+}
+
+// Issued is a certificate with the authority that signed it and all that are trusted at present.
+type Issued struct {
+	Certificate *x509.Certificate
+	Authority   *x509.Certificate
+	Trusted     []*x509.Certificate
 }
 
 func serial() *big.Int {

@@ -28,12 +28,13 @@ type Credentials struct {
 
 // material is one state of the credentials.
 type material struct {
-	id    Identity
-	key   *ecdsa.PrivateKey
-	leaf  *x509.Certificate
-	ca    *x509.Certificate
-	roots *x509.CertPool
-	tls   tls.Certificate
+	id      Identity
+	key     *ecdsa.PrivateKey
+	leaf    *x509.Certificate
+	ca      *x509.Certificate   // that signed leaf
+	trusted []*x509.Certificate // ca first; more than that during a rotation
+	roots   *x509.CertPool      // of trusted
+	tls     tls.Certificate
 }
 
 // LoadCredentials reads what [Join] or [CA.Credentials] left in dir. Without it the error is [ErrNoCredentials].
@@ -71,7 +72,7 @@ func (ca *CA) Credentials(dir string, id Identity) (*Credentials, error) {
 	c, err := LoadCredentials(dir)
 	if err == nil {
 		if m := c.cur.Load(); m.id == id && fingerprint(m.ca) == ca.Fingerprint() && time.Now().Before(m.renewAt()) {
-			return c, nil
+			return c, c.trust(ca.Trusted())
 		}
 	} else if !errors.Is(err, ErrNoCredentials) {
 		return nil, err
@@ -80,17 +81,17 @@ func (ca *CA) Credentials(dir string, id Identity) (*Credentials, error) {
 	if err != nil {
 		return nil, err
 	}
-	cert, err := ca.issue(id, key.Public())
+	issued, err := ca.issue(id, key.Public())
 	if err != nil {
 		return nil, err
 	}
 	c = &Credentials{dir: dir}
-	return c, c.replace(key, cert, ca.cert)
+	return c, c.replace(key, issued.Certificate, issued.Authority, issued.Trusted)
 }
 
 // replace stores new material on disk and then puts it to use.
-func (c *Credentials) replace(key *ecdsa.PrivateKey, leaf, ca *x509.Certificate) error {
-	m, err := newMaterial(key, leaf, ca)
+func (c *Credentials) replace(key *ecdsa.PrivateKey, leaf, ca *x509.Certificate, trusted []*x509.Certificate) error {
+	m, err := newMaterial(key, leaf, ca, trusted)
 	if err != nil {
 		return err
 	}
@@ -103,11 +104,20 @@ func (c *Credentials) replace(key *ecdsa.PrivateKey, leaf, ca *x509.Certificate)
 		return err
 	}
 	defer root.Close()
-	if err := writeSecret(root, credentialsFile, append(block, encodeCerts(leaf.Raw, ca.Raw)...)); err != nil {
+	if err := writeSecret(root, credentialsFile, append(append(block, encodeCerts(leaf.Raw)...), encodeCerts(raws(m.trusted)...)...)); err != nil {
 		return fmt.Errorf("store credentials: %w", err)
 	}
 	c.cur.Store(m)
 	return nil
+}
+
+// trust stores which authorities are to be trusted from now on; the one that signed the certificate always is.
+func (c *Credentials) trust(trusted []*x509.Certificate) error {
+	m := c.cur.Load()
+	if sameSet(m.trusted, trusted) {
+		return nil
+	}
+	return c.replace(m.key, m.leaf, m.ca, trusted)
 }
 
 func parseMaterial(data []byte) (*material, error) {
@@ -115,14 +125,17 @@ func parseMaterial(data []byte) (*material, error) {
 	if err != nil {
 		return nil, err
 	}
-	if key == nil || len(certs) != 2 {
+	if key == nil || len(certs) < 2 || len(certs) > 1+maxTrusted {
 		return nil, fmt.Errorf("want a key, its certificate and the authority's, got %d certificates", len(certs))
 	}
-	return newMaterial(key, certs[0], certs[1])
+	return newMaterial(key, certs[0], certs[1], certs[1:])
 }
 
+// maxTrusted bounds the authorities that are trusted at once. A rotation needs two.
+const maxTrusted = 4
+
 // newMaterial checks that the parts belong together.
-func newMaterial(key *ecdsa.PrivateKey, leaf, ca *x509.Certificate) (*material, error) {
+func newMaterial(key *ecdsa.PrivateKey, leaf, ca *x509.Certificate, trusted []*x509.Certificate) (*material, error) {
 	id, err := identityOf(leaf)
 	if err != nil {
 		return nil, err
@@ -133,8 +146,21 @@ func newMaterial(key *ecdsa.PrivateKey, leaf, ca *x509.Certificate) (*material, 
 	if err := leaf.CheckSignatureFrom(ca); err != nil {
 		return nil, fmt.Errorf("pki: certificate is not the authority's: %w", err)
 	}
-	m := &material{id: id, key: key, leaf: leaf, ca: ca, roots: x509.NewCertPool()}
-	m.roots.AddCert(ca)
+	m := &material{id: id, key: key, leaf: leaf, ca: ca, trusted: []*x509.Certificate{ca}, roots: x509.NewCertPool()}
+	for _, cert := range trusted {
+		if !cert.IsCA || !isP256(cert.PublicKey) || cert.CheckSignatureFrom(cert) != nil {
+			return nil, errors.New("pki: a trusted certificate is not an authority's own")
+		}
+		if !contains(m.trusted, cert) {
+			m.trusted = append(m.trusted, cert)
+		}
+	}
+	if len(m.trusted) > maxTrusted {
+		return nil, fmt.Errorf("pki: %d authorities to trust are too many", len(m.trusted))
+	}
+	for _, cert := range m.trusted {
+		m.roots.AddCert(cert)
+	}
 	// The authority goes along, so that a machine that joins can compare its fingerprint.
 	m.tls = tls.Certificate{Certificate: [][]byte{leaf.Raw, ca.Raw}, PrivateKey: key, Leaf: leaf}
 	return m, nil
@@ -154,22 +180,32 @@ func (c *Credentials) Expires() time.Time { return c.cur.Load().leaf.NotAfter }
 // Server returns the configuration of a listener that speaks to nobody without a certificate of this authority whose
 // identity accept takes. accept is asked at every handshake, so it is also the place to refuse who was removed since.
 func (c *Credentials) Server(accept func(Identity) error) *tls.Config {
-	cfg := c.base()
-	cfg.ClientAuth = tls.RequireAndVerifyClientCert
-	cfg.VerifyConnection = func(state tls.ConnectionState) error { return checkPeer(state, accept) }
-	return cfg
+	return c.server(tls.RequireAndVerifyClientCert, accept)
 }
 
 // DoorServer returns the configuration of a listener that machines without a certificate may use too, because they come to join. A certificate that is given must be
 // good; handlers ask [PeerIdentity] who it is.
 func (c *Credentials) DoorServer(accept func(Identity) error) *tls.Config {
+	return c.server(tls.VerifyClientCertIfGiven, accept)
+}
+
+func (c *Credentials) server(auth tls.ClientAuthType, accept func(Identity) error) *tls.Config {
 	cfg := c.base()
-	cfg.ClientAuth = tls.VerifyClientCertIfGiven
+	cfg.ClientAuth = auth
+	cfg.ClientCAs = c.cur.Load().roots
 	cfg.VerifyConnection = func(state tls.ConnectionState) error {
 		if len(state.PeerCertificates) == 0 {
-			return nil
+			return nil // where it is not required
 		}
-		return checkPeer(state, accept)
+		// A session that is taken up again was verified by what was trusted then.
+		return c.verify(state, x509.ExtKeyUsageClientAuth, "", accept)
+	}
+	// Who is trusted changes.
+	fixed := cfg.Clone()
+	cfg.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		now := fixed.Clone()
+		now.ClientCAs = c.cur.Load().roots
+		return now, nil
 	}
 	return cfg
 }
@@ -178,23 +214,35 @@ func (c *Credentials) DoorServer(accept func(Identity) error) *tls.Config {
 // spoken to, whatever the address leads to.
 func (c *Credentials) Client(peer Identity) *tls.Config {
 	cfg := c.base()
-	cfg.RootCAs = c.cur.Load().roots
 	cfg.ServerName = peer.serverName()
 	cfg.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &c.cur.Load().tls, nil }
-	cfg.VerifyConnection = func(state tls.ConnectionState) error { return checkPeer(state, Only(peer)) }
+	// RootCAs could not follow who is trusted, so VerifyConnection does the whole of the verification.
+	cfg.InsecureSkipVerify = true
+	cfg.VerifyConnection = func(state tls.ConnectionState) error {
+		return c.verify(state, x509.ExtKeyUsageServerAuth, peer.serverName(), Only(peer))
+	}
 	return cfg
 }
 
 func (c *Credentials) base() *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS13,
-		ClientCAs:      c.cur.Load().roots,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &c.cur.Load().tls, nil },
 	}
 }
 
-func checkPeer(state tls.ConnectionState, accept func(Identity) error) error {
-	id, err := PeerIdentity(&state)
+// verify checks a peer's certificate by the authorities that are trusted now, and asks whether its identity is wanted. With an empty name it may
+// have any.
+func (c *Credentials) verify(state tls.ConnectionState, usage x509.ExtKeyUsage, name string, accept func(Identity) error) error {
+	if len(state.PeerCertificates) == 0 {
+		return fmt.Errorf("%w: no certificate", ErrIdentity)
+	}
+	leaf := state.PeerCertificates[0]
+	_, err := leaf.Verify(x509.VerifyOptions{Roots: c.cur.Load().roots, DNSName: name, CurrentTime: time.Now(), KeyUsages: []x509.ExtKeyUsage{usage}})
+	if err != nil {
+		return err
+	}
+	id, err := identityOf(leaf)
 	if err != nil {
 		return err
 	}

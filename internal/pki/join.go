@@ -61,16 +61,16 @@ func Join(ctx context.Context, cfg JoinConfig) (*Credentials, error) {
 	}
 	transport := &http.Transport{DialContext: cfg.Dial, TLSClientConfig: pinned(cfg.Token), ForceAttemptHTTP2: false, DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
-	cert, ca, err := post(ctx, &http.Client{Transport: transport}, "https://"+cfg.Address+JoinPath,
+	issued, err := postForCertificate(ctx, &http.Client{Transport: transport}, "https://"+cfg.Address+JoinPath,
 		joinRequest{Token: cfg.Token.ID(), Secret: cfg.Token.secret[:], CSR: csr})
 	if err != nil {
 		return nil, fmt.Errorf("join %s: %w", cfg.Address, err)
 	}
-	if fingerprint(ca) != cfg.Token.ca {
+	if fingerprint(issued.Authority) != cfg.Token.ca {
 		return nil, fmt.Errorf("join %s: %w", cfg.Address, ErrWrongAuthority)
 	}
 	c := &Credentials{dir: cfg.Dir}
-	if err := c.replace(key, cert, ca); err != nil {
+	if err := c.replace(key, issued.Certificate, issued.Authority, issued.Trusted); err != nil {
 		return nil, fmt.Errorf("join %s: %w", cfg.Address, err)
 	}
 	return c, removeFile(root, pendingFile)

@@ -200,7 +200,7 @@ func TestRequests(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if id, err := identityOf(cert); err != nil || id != (Identity{Storage, "1.stor"}) || cert.IsCA {
+		if id, err := identityOf(cert.Certificate); err != nil || id != (Identity{Storage, "1.stor"}) || cert.Certificate.IsCA {
 			t.Errorf("issued to %v, %v", id, err)
 		}
 	})

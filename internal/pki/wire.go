@@ -15,6 +15,7 @@ import (
 const (
 	JoinPath  = "/pki/v1/join"
 	RenewPath = "/pki/v1/renew"
+	TrustPath = "/pki/v1/trust"
 )
 
 const maxBody = 16 << 10
@@ -30,8 +31,18 @@ type renewRequest struct {
 }
 
 type certificateAnswer struct {
-	Certificate []byte `json:"certificate"` // DER
-	Authority   []byte `json:"authority"`   // DER
+	Certificate []byte   `json:"certificate"`       // DER
+	Authority   []byte   `json:"authority"`         // DER
+	Trusted     [][]byte `json:"trusted,omitempty"` // DER; from an older head node only the authority
+}
+
+type trustRequest struct {
+	Have [][]byte `json:"have"` // fingerprints of the authorities that the peer trusts
+}
+
+type trustAnswer struct {
+	Trusted [][]byte `json:"trusted"` // DER
+	Renew   bool     `json:"renew,omitempty"`
 }
 
 type errorAnswer struct {
@@ -62,8 +73,8 @@ func NewHandler(a *Authority) http.Handler {
 		if !decode(w, r, &in) {
 			return
 		}
-		cert, err := a.Join(r.Context(), in.Token, in.Secret, in.CSR)
-		a.answer(w, r, cert, err)
+		issued, err := a.Join(r.Context(), in.Token, in.Secret, in.CSR)
+		a.answer(w, r, issued, err)
 	})
 	mux.HandleFunc("POST "+RenewPath, func(w http.ResponseWriter, r *http.Request) {
 		peer, err := PeerIdentity(r.TLS)
@@ -75,8 +86,26 @@ func NewHandler(a *Authority) http.Handler {
 		if !decode(w, r, &in) {
 			return
 		}
-		cert, err := a.Renew(r.Context(), peer, in.CSR)
-		a.answer(w, r, cert, err)
+		issued, err := a.Renew(r.Context(), peer, in.CSR)
+		a.answer(w, r, issued, err)
+	})
+	mux.HandleFunc("POST "+TrustPath, func(w http.ResponseWriter, r *http.Request) {
+		peer, err := PeerIdentity(r.TLS)
+		if err != nil {
+			a.answer(w, r, nil, err)
+			return
+		}
+		var in trustRequest
+		if !decode(w, r, &in) {
+			return
+		}
+		chain := r.TLS.VerifiedChains[0]
+		t, err := a.Trust(r.Context(), peer, chain[len(chain)-1], in.Have)
+		if err != nil {
+			a.answer(w, r, nil, err)
+			return
+		}
+		reply(w, http.StatusOK, trustAnswer{raws(t.Trusted), t.Renew})
 	})
 	return mux
 }
@@ -91,9 +120,9 @@ func decode(w http.ResponseWriter, r *http.Request, in any) bool {
 	return true
 }
 
-func (a *Authority) answer(w http.ResponseWriter, r *http.Request, cert *x509.Certificate, err error) {
+func (a *Authority) answer(w http.ResponseWriter, r *http.Request, issued *Issued, err error) {
 	if err == nil {
-		reply(w, http.StatusOK, certificateAnswer{cert.Raw, a.CA.cert.Raw})
+		reply(w, http.StatusOK, certificateAnswer{issued.Certificate.Raw, issued.Authority.Raw, raws(issued.Trusted)})
 		return
 	}
 	for _, e := range wireErrors {
@@ -112,45 +141,72 @@ func reply(w http.ResponseWriter, status int, body any) {
 	json.NewEncoder(w).Encode(body)
 }
 
-// post sends a request for a certificate.
-func post(ctx context.Context, client *http.Client, url string, in any) (cert, ca *x509.Certificate, err error) {
+// postForCertificate sends a request for a certificate.
+func postForCertificate(ctx context.Context, client *http.Client, url string, in any) (*Issued, error) {
+	var out certificateAnswer
+	if err := post(ctx, client, url, in, &out); err != nil {
+		return nil, err
+	}
+	cert, err := x509.ParseCertificate(out.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	ca, err := x509.ParseCertificate(out.Authority)
+	if err != nil {
+		return nil, fmt.Errorf("authority: %w", err)
+	}
+	trusted, err := parseTrusted(out.Trusted)
+	return &Issued{cert, ca, trusted}, err
+}
+
+func parseTrusted(ders [][]byte) ([]*x509.Certificate, error) {
+	if len(ders) > maxTrusted {
+		return nil, fmt.Errorf("%d authorities to trust are too many", len(ders))
+	}
+	var list []*x509.Certificate
+	for _, der := range ders {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return nil, fmt.Errorf("authority: %w", err)
+		}
+		list = append(list, cert)
+	}
+	return list, nil
+}
+
+// post sends a request to a head node and decodes its answer into out. It leaves no connection behind: the next one shall show the certificate of then.
+func post(ctx context.Context, client *http.Client, url string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
+	req.Close = true
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	if resp.StatusCode != http.StatusOK {
 		var e errorAnswer
 		_ = json.Unmarshal(data, &e) // whatever it is, the status counts
 		for _, known := range wireErrors {
 			if e.Code == known.code {
-				return nil, nil, known.err
+				return known.err
 			}
 		}
-		return nil, nil, fmt.Errorf("%s: %.200q", resp.Status, e.Message)
+		return fmt.Errorf("%s: %.200q", resp.Status, e.Message)
 	}
-	var out certificateAnswer
-	if err := json.Unmarshal(data, &out); err != nil {
-		return nil, nil, fmt.Errorf("unreadable answer: %w", err)
+	if err := json.Unmarshal(data, out); err != nil {
+		return fmt.Errorf("unreadable answer: %w", err)
 	}
-	if cert, err = x509.ParseCertificate(out.Certificate); err != nil {
-		return nil, nil, fmt.Errorf("certificate: %w", err)
-	}
-	if ca, err = x509.ParseCertificate(out.Authority); err != nil {
-		return nil, nil, fmt.Errorf("authority: %w", err)
-	}
-	return cert, ca, nil
+	return nil
 }

@@ -150,6 +150,25 @@ func (f *Fleet) WaitState(ctx context.Context, id string, state State) error {
 	}
 }
 
+// Changed returns a channel that is closed when the Fleet next takes up a report or a state.
+func (f *Fleet) Changed() <-chan struct{} {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.heard
+}
+
+// Removed returns the nodes that were taken out for good.
+func (f *Fleet) Removed() (ids []string) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	for id, m := range f.members {
+		if m.State == Removed {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // Choose implements [durable.Nodes].
 func (f *Fleet) Choose(req picker.Request) ([]picker.Tuple, error) {
 	view, err := f.current()
