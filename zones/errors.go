@@ -24,6 +24,8 @@ var (
 	ErrInvalid = sentinel("invalid", fs.ErrInvalid)
 	// ErrNotSupported: this driver or host cannot. Is errors.ErrUnsupported too.
 	ErrNotSupported = sentinel("not supported", errors.ErrUnsupported)
+	// ErrFailed: the zone's provisioning failed, for good.
+	ErrFailed = errors.New("provisioning failed")
 	// ErrNoSpace: a limit of the host or of the zone is reached.
 	ErrNoSpace = errors.New("no space")
 	// ErrPermission: our process may not. Is fs.ErrPermission too.

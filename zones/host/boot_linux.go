@@ -41,7 +41,8 @@ func (o StopOptions) timeout(s *zones.Spec) time.Duration {
 	return 60 * time.Second
 }
 
-// Start boots a stopped zone. One that runs gives [zones.ErrRunning].
+// Start boots a stopped zone. One that runs gives [zones.ErrRunning], one whose provisioning failed [zones.ErrFailed]: it can be reprovisioned or
+// deleted.
 func (h *Host) Start(ctx context.Context, id string, o StartOptions) error {
 	z, err := h.acquire(ctx, id)
 	if err != nil {
@@ -50,6 +51,9 @@ func (h *Host) Start(ctx context.Context, id string, o StartOptions) error {
 	defer z.unlock()
 	if z.Handle != nil {
 		return zones.OpError("start", id, zones.ErrRunning)
+	}
+	if z.Failure != "" {
+		return zones.OpError("start", id, fmt.Errorf("%w: %s", zones.ErrFailed, z.Failure))
 	}
 	return zones.OpError("start", id, z.boot(ctx, o.Boot))
 }

@@ -19,6 +19,10 @@ const gib = 1 << 30
 
 // Create makes a zone of a spec and, unless autoboot is false, starts it. uuid, MACs and interface names are made where
 // they are missing. The image must be installed. On error nothing is left of the zone.
+//
+// A zone of a joyent brand whose metadata has a user-script or operator-script is provisioning until they have run, and Create waits for that
+// unless the spec says nowait. If a script fails, or takes longer than mdata_exec_timeout, the zone stays, stopped and in state failed, and
+// the error is [zones.ErrFailed]; if ctx ends meanwhile, the zone stays and goes on, and the error is ctx's.
 func (h *Host) Create(ctx context.Context, spec *zones.Spec) (*zones.Zone, error) {
 	s := spec.Clone()
 	h.complete(s)
@@ -36,6 +40,7 @@ func (h *Host) Create(ctx context.Context, spec *zones.Spec) (*zones.Zone, error
 	}
 	defer z.unlock()
 	z.Image, z.Container = img.Manifest.UUID, img.Container
+	z.Provisioning = z.provisions()
 	if err = z.build(ctx, img); err == nil {
 		if s.AutobootOn() {
 			err = z.up(ctx, zones.Boot{})
@@ -49,6 +54,13 @@ func (h *Host) Create(ctx context.Context, spec *zones.Spec) (*zones.Zone, error
 		return fail(errors.Join(err, z.eraseAll(clean)))
 	}
 	h.log.Info("zone created", "zone", s.UUID, "brand", s.Brand, "image", z.Image)
+	if z.Provisioning != nil && !s.NoWait {
+		z.unlock()
+		if err := h.awaitProvisioned(ctx, s.UUID); err != nil {
+			return fail(err)
+		}
+		return h.Get(ctx, s.UUID)
+	}
 	return h.view(ctx, &z.record), nil
 }
 

@@ -10,7 +10,7 @@
 // Several processes may have one directory open; verbs on one zone take turns. Never edit records by hand while anything has them open.
 //
 // Files: host_linux.go (opening), record_linux.go and lock_linux.go (what is stored, whose turn it is), create, boot, update, snapshot,
-// reprovision, send (verbs), machine, disks, files (what a driver is handed), repair (after a crash), view and match.go (what a
+// reprovision, send (verbs), provision (a zone's first boot), machine, disks, files (what a driver is handed), repair (after a crash), view and match.go (what a
 // caller sees), exec, run, events, network, metadata.
 //
 // Stability: experimental.

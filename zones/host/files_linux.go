@@ -36,8 +36,15 @@ func (z *zone) writeControl(dir string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"operator-script", "user-script"} {
+	scripts := []string{"operator-script", "user-script"}
+	if z.Provisioning != nil {
+		scripts = append(scripts, "provision")
+	}
+	for _, name := range scripts {
 		s := z.script(name)
+		if name == "provision" {
+			s = provisionScript
+		}
 		if s == "" {
 			continue
 		}
@@ -60,6 +67,9 @@ func (z *zone) seedCreate(root *os.Root) error {
 	}
 	if len(z.Spec.Resolvers) > 0 {
 		errs = append(errs, put(root, "etc/resolv.conf", z.resolvConf(), 0o644))
+	}
+	if z.Provisioning != nil {
+		errs = append(errs, root.MkdirAll(markerDir, 0o755), put(root, markerPending, "", 0o644))
 	}
 	if z.cfg.GuestTools != "" && z.Image == image.SparseUUID {
 		errs = append(errs, root.MkdirAll("opt/local/bin", 0o755))

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mobulacloud/mobula/zones"
 )
 
@@ -28,13 +30,7 @@ func census(t *testing.T, l lab) map[string]int {
 	n["interfaces"] = len(ifs)
 	runs, _ := os.ReadDir(l.run() + "/z")
 	n["run directories"] = len(runs)
-	fds, _ := filepath.Glob("/proc/self/fd/*")
-	for _, f := range fds {
-		// The driver keeps the user namespace of a range of ids open, a bounded number of them; the range is a later zone's again.
-		if to, err := os.Readlink(f); err == nil && !strings.HasPrefix(to, "user:") {
-			n["open files"]++
-		}
-	}
+	n["open files"] = len(openFiles())
 	children, _ := filepath.Glob("/proc/self/task/*/children")
 	for _, c := range children {
 		b, _ := os.ReadFile(c)
@@ -42,6 +38,26 @@ func census(t *testing.T, l lab) map[string]int {
 	}
 	n["goroutines"] = runtime.NumGoroutine()
 	return n
+}
+
+// openFiles says what this process has open, but for what is kept for the next zone, in a bounded number: the user namespaces of ranges of
+// ids, which are later zones' again, and idle connections to nftables.
+func openFiles() []string {
+	idle := map[string]bool{}
+	b, _ := os.ReadFile("/proc/self/net/netlink")
+	for line := range strings.SplitSeq(string(b), "\n") {
+		if f := strings.Fields(line); len(f) > 9 && f[1] == fmt.Sprint(unix.NETLINK_NETFILTER) {
+			idle["socket:["+f[9]+"]"] = true
+		}
+	}
+	var out []string
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, f := range fds {
+		if to, err := os.Readlink(f); err == nil && !strings.HasPrefix(to, "user:") && !idle[to] {
+			out = append(out, filepath.Base(f)+" "+to)
+		}
+	}
+	return out
 }
 
 // heap is what this process holds in memory, in bytes.

@@ -248,8 +248,12 @@ func (z *zone) init(root *os.Root, img image.Image) (zones.Init, error) {
 		}
 	}
 	init := zones.Init{}
-	for _, name := range []string{"operator-script", "user-script"} {
-		if z.script(name) != "" {
+	scripts := []string{"operator-script", "user-script"}
+	if z.Provisioning != nil {
+		scripts = []string{"provision"} // which runs them
+	}
+	for _, name := range scripts {
+		if name == "provision" || z.script(name) != "" {
 			init.Services = append(init.Services, zones.Service{
 				Name: name, Args: []string{"/.zonecontrol/" + name}, Dir: "/root", Env: []string{"PATH=" + sparsePath, "HOME=/root"},
 			})

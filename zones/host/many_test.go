@@ -30,7 +30,7 @@ func TestFiftyZones(t *testing.T) {
 	if err := o.Delete(ctx, warm.UUID); err != nil {
 		t.Fatal(err)
 	}
-	before, memory := census(t, l), heap()
+	before, files, memory := census(t, l), openFiles(), heap()
 	ids := [zonesAtOnce]string{}
 	errs := [zonesAtOnce]error{}
 	parallel(zonesAtOnce, func(i int) {
@@ -79,7 +79,7 @@ func TestFiftyZones(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("left over:\nbefore %v\nafter  %v", before, after)
+			t.Fatalf("left over:\nbefore %v\nafter  %v\nopen before: %q\nopen after:  %q", before, after, files, openFiles())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

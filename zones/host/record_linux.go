@@ -34,6 +34,8 @@ type record struct {
 	Booted time.Time     `json:"booted,omitzero"`
 	// Exit is how it last ended.
 	Exit *zones.ExitStatus `json:"exit,omitempty"`
+	// Provisioning is set until the zone is done with its first boot.
+	Provisioning *provisioning `json:"provisioning,omitempty"`
 	// Failure says why provisioning failed.
 	Failure string `json:"failure,omitempty"`
 	// Op is the verb under way.

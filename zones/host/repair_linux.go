@@ -140,14 +140,14 @@ func (z *zone) repair(ctx context.Context) error {
 		return err
 	}
 	if z.Handle == nil {
-		return nil
+		return z.settleProvisioning(ctx)
 	}
 	d, st, err := z.machine(ctx)
 	if err != nil {
 		return err
 	}
 	if st.Phase != zones.PhaseEnded {
-		return nil
+		return z.settleProvisioning(ctx)
 	}
 	z.log.Info("zone has ended", "zone", z.id, "code", st.Exit.Code, "unknown", st.Exit.Unknown)
 	if err := z.ended(ctx, d, st.Exit); err != nil {
@@ -156,7 +156,7 @@ func (z *zone) repair(ctx context.Context) error {
 	if st.Exit.Reboot {
 		return z.boot(ctx, zones.Boot{})
 	}
-	return nil
+	return z.settleProvisioning(ctx)
 }
 
 func (z *zone) repairOp(ctx context.Context) error {

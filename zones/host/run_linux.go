@@ -109,6 +109,13 @@ func (a *agent) attend(ctx context.Context, id string) {
 		}
 	})
 	a.wg.Go(func() { a.await(on, id, d) })
+	if r.Provisioning != nil {
+		a.wg.Go(func() {
+			if err := a.awaitProvisioned(on, id); err != nil && on.Err() == nil && !errors.Is(err, zones.ErrFailed) && !errors.Is(err, zones.ErrNotExist) {
+				a.log.Error("provisioning", "zone", id, "err", err)
+			}
+		})
+	}
 }
 
 // await waits for the machine's end; whoever takes the zone after it finds that out, and settles it.
@@ -156,7 +163,7 @@ func (h *Host) Autoboot(ctx context.Context) (int, error) {
 	n := 0
 	for _, id := range ids {
 		r, err := h.load(id)
-		if err != nil || !r.Spec.AutobootOn() {
+		if err != nil || !r.Spec.AutobootOn() || r.Failure != "" {
 			continue
 		}
 		err = h.Start(ctx, id, StartOptions{})

@@ -252,6 +252,7 @@ func (z *zone) finishReprovision(ctx context.Context) error {
 	}
 	z.step("reprovision: old gone")
 	z.Image, z.Spec.ImageUUID, z.Container = z.Op.Image, z.Op.Image, z.Op.Container
+	z.Provisioning, z.Failure = nil, "" // what failed in the old tree is gone with it
 	if z.Image == image.SparseUUID {
 		z.Spec.ImageUUID = zones.SparseImage // as it was asked for, and is at create
 	}

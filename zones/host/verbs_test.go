@@ -268,6 +268,7 @@ func TestContainerImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer con.Close()
+	defer time.AfterFunc(20*time.Second, func() { con.Close() }).Stop() // what does not come is a failure, not a wait
 	var out bytes.Buffer
 	buf := make([]byte, 256)
 	for !strings.Contains(out.String(), "\n") {

@@ -108,10 +108,27 @@ func (h *Host) view(ctx context.Context, r *record) *zones.Zone {
 			z.State, z.ZoneState = zones.StateReady, zones.StateReady
 		}
 	}
+	if r.Provisioning != nil && z.State == zones.StateRunning {
+		h.viewProvisioning(ctx, r, z)
+	}
 	if r.Failure != "" {
 		z.State = zones.StateFailed
 	}
 	return z
+}
+
+// viewProvisioning says how a zone's first boot is going, which the record says only when somebody has looked.
+func (h *Host) viewProvisioning(ctx context.Context, r *record, z *zones.Zone) {
+	out, err := (&zone{Host: h, id: r.Spec.UUID, record: *r}).marker(ctx)
+	switch {
+	case err != nil:
+		h.log.Warn("provisioning of a zone", "zone", r.Spec.UUID, "err", err)
+		z.State = zones.StateProvisioning
+	case out.done && out.failure != "":
+		z.State, z.Failure = zones.StateFailed, out.failure
+	case !out.done:
+		z.State, z.TransitionTo, z.TransitionExpire = zones.StateProvisioning, zones.StateRunning, r.Provisioning.Deadline
+	}
 }
 
 func (h *Host) viewMachine(ctx context.Context, r *record, z *zones.Zone) {

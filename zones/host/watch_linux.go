@@ -13,20 +13,38 @@ import (
 	"github.com/mobulacloud/mobula/zones"
 )
 
-// watcher hears from the kernel which records change, whoever changes them.
-type watcher struct{ f *os.File }
+// watcher hears from the kernel what changes in directories, whoever changes it.
+type watcher struct {
+	fd int
+	f  *os.File
+}
 
-func (h *Host) watchRecords() (*watcher, error) {
+func newWatcher() (*watcher, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("watch zones: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "inotify")
-	if _, err := unix.InotifyAddWatch(fd, filepath.Join(h.cfg.Dir, "zones"), unix.IN_MOVED_TO|unix.IN_DELETE); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("watch zones: %w", err)
+	return &watcher{fd, os.NewFile(uintptr(fd), "inotify")}, nil
+}
+
+// add has it hear of a directory.
+func (w *watcher) add(path string, mask uint32) error {
+	if _, err := unix.InotifyAddWatch(w.fd, path, mask); err != nil {
+		return fmt.Errorf("watch zones: %w", err)
 	}
-	return &watcher{f}, nil
+	return nil
+}
+
+func (h *Host) watchRecords() (*watcher, error) {
+	w, err := newWatcher()
+	if err != nil {
+		return nil, err
+	}
+	if err := w.add(filepath.Join(h.cfg.Dir, "zones"), unix.IN_MOVED_TO|unix.IN_DELETE); err != nil {
+		w.close()
+		return nil, err
+	}
+	return w, nil
 }
 
 // next waits for changes and gives the uuids; all is set when some were lost.
