@@ -21,6 +21,7 @@ import (
 func BenchmarkStart(b *testing.B) {
 	d := newDriver(b)
 	m := machine(b)
+	reportCPU(b)
 	for b.Loop() {
 		m.ID = uuid.NewString()
 		start(b, d, m)
@@ -36,6 +37,7 @@ func BenchmarkStart(b *testing.B) {
 func BenchmarkStartDestroy(b *testing.B) {
 	d := newDriver(b)
 	m := machine(b)
+	reportCPU(b)
 	for b.Loop() {
 		m.ID = uuid.NewString()
 		start(b, d, m)

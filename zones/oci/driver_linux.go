@@ -24,13 +24,14 @@ import (
 
 // Driver runs OS containers. It implements zones.Driver, Consoler, Giver, Resetter and Lister.
 type Driver struct {
-	cfg    Config
-	log    *slog.Logger
-	ctl    controllers
-	init   initFiles
-	launch launcher
-	masks  []string
-	userns userNamespaces
+	cfg     Config
+	log     *slog.Logger
+	ctl     controllers
+	init    initFiles
+	launch  launcher
+	starter starter
+	masks   []string
+	userns  userNamespaces
 
 	mu       sync.Mutex
 	machines map[string]*machine // nil while it is being started or destroyed
@@ -87,7 +88,9 @@ func New(cfg Config) (*Driver, error) {
 	if err := d.sweepInits(); err != nil {
 		d.log.Warn("old init files not removed", "err", err)
 	}
-	d.launch = &embedded{starter: starter{init: d.init}, users: &d.userns}
+	d.starter.init = d.init
+	d.userns.starter = &d.starter
+	d.launch = &embedded{starter: &d.starter, users: &d.userns}
 	if cfg.Runtime != "" {
 		program, err := exec.LookPath(cfg.Runtime)
 		if err != nil {
@@ -129,7 +132,7 @@ func (d *Driver) Close() error {
 		}
 	}
 	d.watchers.Wait()
-	d.launch.close()
+	d.starter.close()
 	d.userns.close()
 	d.init.lock.Close()
 	d.tidy()

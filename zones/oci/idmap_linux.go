@@ -5,13 +5,12 @@ package oci
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"strconv"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/oci/internal/zinit"
 )
 
@@ -21,8 +20,10 @@ type mapping struct {
 }
 
 // userNamespaces keeps a user namespace open for each mapping in use, as an id-mapped mount takes its mapping from one. Making
-// one costs a process start, keeping it a descriptor.
+// one costs a process, keeping it a descriptor.
 type userNamespaces struct {
+	starter *starter
+
 	mu   sync.Mutex
 	open map[mapping]*os.File
 }
@@ -37,7 +38,7 @@ func (u *userNamespaces) use(m mapping, f func(fd int) error) error {
 	ns := u.open[m]
 	if ns == nil {
 		var err error
-		if ns, err = newUserNamespace(m); err != nil {
+		if ns, err = u.starter.userNamespace(m); err != nil {
 			return err
 		}
 		if u.open == nil || len(u.open) >= maxUserNamespaces {
@@ -62,22 +63,34 @@ func (u *userNamespaces) close() {
 	u.closeAll()
 }
 
-// newUserNamespace has a short-lived process make the namespace, as a program of several threads cannot.
-func newUserNamespace(m mapping) (*os.File, error) {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = []string{zinit.PauseEnv + "=1"}
-	ids := []syscall.SysProcIDMap{{ContainerID: int(m.Inside), HostID: int(m.Outside), Size: int(m.Size)}}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWUSER, UidMappings: ids, GidMappings: ids, Pdeathsig: syscall.SIGKILL,
+// userNamespace has a short-lived process make the namespace, as a program of several threads cannot.
+func (s *starter) userNamespace(m mapping) (*os.File, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	defer null.Close()
+	p, err := s.begin(zinit.Order{Type: zinit.OrderUserNS, Inside: m.Inside, First: m.Outside, Size: m.Size}, null, null, null)
+	if err != nil {
 		return nil, fmt.Errorf("make user namespace: %w", err)
 	}
-	defer func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	}()
-	return os.Open("/proc/" + strconv.Itoa(cmd.Process.Pid) + "/ns/user")
+	defer reap(p.pid)
+	defer p.abandon()
+	return os.Open("/proc/" + strconv.Itoa(p.pid) + "/ns/user")
+}
+
+// UserNamespace returns a user namespace in which the range's ids are those from 0, for id-mapped mounts. Nothing lives in it. The
+// caller closes it.
+func (d *Driver) UserNamespace(r zones.IDRange) (*os.File, error) {
+	var f *os.File
+	err := d.userns.use(mapping{Outside: r.First, Size: r.Size}, func(fd int) error {
+		dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err == nil {
+			f = os.NewFile(uintptr(dup), "user namespace")
+		}
+		return err
+	})
+	return f, err
 }
 
 // mappedClone is a detached, private copy of the mount at path, seen through the mapping. The caller closes it.

@@ -24,7 +24,6 @@ type launcher interface {
 	start(ctx context.Context, id string, cfg *configs.Config, root *os.File, files [2]*os.File) (launched, error)
 	// enter runs the in-zone init as one more process in a running container.
 	enter(ctx context.Context, m *machine, files [2]*os.File) error
-	close()
 }
 
 // launched is a new container.
@@ -39,11 +38,9 @@ var initEnv = []string{zinit.Env + "=1"}
 
 // embedded is the starter and libcontainer's control groups in this process.
 type embedded struct {
-	starter starter
+	starter *starter
 	users   *userNamespaces
 }
-
-func (e *embedded) close() { e.starter.close() }
 
 func (e *embedded) start(ctx context.Context, _ string, cfg *configs.Config, root *os.File, files [2]*os.File) (l launched, err error) {
 	p, err := makePlan(cfg, root, e.users)

@@ -29,8 +29,6 @@ type external struct {
 	args    []string
 }
 
-func (e *external) close() {}
-
 func (e *external) command(ctx context.Context, id, verb string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, e.program, append([]string{"--root", filepath.Join(e.dir, id, "state"), verb}, args...)...)
 	return cmd

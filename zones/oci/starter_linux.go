@@ -29,7 +29,7 @@ type starter struct {
 	closed bool
 }
 
-// newProcess is a process that waits to become a zone's. It is our child if it is a process 1.
+// newProcess is a process that waits to become a zone's. It is our child unless it enters one that is there.
 type newProcess struct {
 	pid  int
 	sync *os.File
@@ -48,7 +48,7 @@ func (s *starter) begin(o zinit.Order, listener, told, plan *os.File, more ...*o
 	files := append([]*os.File{listener, told, theirs, plan}, more...)
 	if p.pid, err = s.order(o, files); err != nil {
 		p.sync.Close()
-		if p.pid > 0 && o.Type == zinit.OrderStart {
+		if p.pid > 0 && o.Type != zinit.OrderEnter {
 			reap(p.pid)
 		}
 		return nil, err

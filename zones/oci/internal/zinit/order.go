@@ -12,6 +12,8 @@ const (
 	OrderStart = 1 + iota
 	// OrderEnter is one more process in the zone whose pidfd is the last descriptor.
 	OrderEnter
+	// OrderUserNS is a process in a user namespace, and nothing else. It ends with the socket.
+	OrderUserNS
 )
 
 // Flags of an Order.
@@ -34,13 +36,13 @@ const (
 // Order is what the starter is asked for.
 type Order struct {
 	Type, Flags uint32
-	// First and Size are the host's ids of the zone.
-	First, Size uint32
+	// Inside, First and Size are the zone's ids: the first inside, the first on the host, and how many.
+	Inside, First, Size uint32
 }
 
 // Append adds the order's wire form.
 func (o *Order) Append(b []byte) []byte {
-	for _, v := range [...]uint32{o.Type, o.Flags, o.First, o.Size} {
+	for _, v := range [...]uint32{o.Type, o.Flags, o.Inside, o.First, o.Size} {
 		b = binary.NativeEndian.AppendUint32(b, v)
 	}
 	return b

@@ -26,11 +26,11 @@ static int put_file(const char *path, const char *text)
 	return n < 0 ? -1 : 0;
 }
 
-static int map_ids(pid_t pid, const char *map, uint32_t first, uint32_t size)
+static int map_ids(pid_t pid, const char *map, uint32_t inside, uint32_t first, uint32_t size)
 {
 	char path[64], text[64];
 	snprintf(path, sizeof path, "/proc/%d/%s", pid, map);
-	snprintf(text, sizeof text, "0 %u %u\n", first, size);
+	snprintf(text, sizeof text, "%u %u %u\n", inside, first, size);
 	return put_file(path, text);
 }
 
@@ -67,6 +67,12 @@ static void become_zone(const struct zorder *o, int *files, int nfiles)
 	close(OWN_NET);
 	signal(SIGCHLD, SIG_DFL);
 	host = files[ZS_SYNC];
+	if (o->type == ZS_USERNS) { // only there to hold the namespace until it is opened
+		char word;
+		ssize_t ignored = read(host, &word, 1);
+		(void)ignored;
+		_exit(0);
+	}
 	join_groups();
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	setsid();
@@ -120,7 +126,9 @@ static struct zpid start_zone(const struct zorder *o, int *files, int nfiles)
 	struct zpid answer = {0, 0};
 	uint64_t flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC;
 	int net = -1;
-	if (o->flags & ZS_NETNS) {
+	if (o->type == ZS_USERNS)
+		flags = CLONE_NEWUSER;
+	else if (o->flags & ZS_NETNS) {
 		net = files[nfiles - 1];
 		// Everybody in there may bind low ports and ping, as the zone's root has no power over a namespace that is not its own.
 		if (setns(net, CLONE_NEWNET) < 0 || put_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0") < 0 ||
@@ -140,8 +148,8 @@ static struct zpid start_zone(const struct zorder *o, int *files, int nfiles)
 			snprintf(path, sizeof path, "/proc/%d/setgroups", pid);
 			if ((o->flags & ZS_SINGLE) && put_file(path, "deny") < 0)
 				answer.error = errno;
-			else if (map_ids(pid, "uid_map", o->flags & ZS_SINGLE ? geteuid() : o->first, o->size) < 0 ||
-				 map_ids(pid, "gid_map", o->flags & ZS_SINGLE ? getegid() : o->first, o->size) < 0)
+			else if (map_ids(pid, "uid_map", o->inside, o->flags & ZS_SINGLE ? geteuid() : o->first, o->size) < 0 ||
+				 map_ids(pid, "gid_map", o->inside, o->flags & ZS_SINGLE ? getegid() : o->first, o->size) < 0)
 				answer.error = errno;
 		}
 	}
@@ -230,7 +238,7 @@ static void serve_orders(void)
 			}
 		struct zpid answer = {EINVAL, 0};
 		if (n == sizeof o && nfiles >= ZS_FIXED && !(h.msg_flags & MSG_CTRUNC)) {
-			if (o.type == ZS_START)
+			if (o.type == ZS_START || o.type == ZS_USERNS)
 				answer = start_zone(&o, files, nfiles);
 			else if (o.type == ZS_ENTER && nfiles > ZS_FIXED)
 				answer = enter_zone(&o, files, nfiles);

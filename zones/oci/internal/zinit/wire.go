@@ -10,7 +10,6 @@ import (
 const (
 	Version  = 1
 	Env      = "_MOBULA_ZINIT"
-	PauseEnv = "_MOBULA_PAUSE"
 	StartEnv = "_MOBULA_STARTER"
 	MaxBody  = 4 << 20
 

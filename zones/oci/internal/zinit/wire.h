@@ -7,7 +7,6 @@
 
 #define ZINIT_VERSION 1
 #define ZINIT_ENV "_MOBULA_ZINIT"
-#define ZINIT_PAUSE_ENV "_MOBULA_PAUSE"
 #define ZINIT_START_ENV "_MOBULA_STARTER"
 #define ZINIT_MAX_BODY (4u << 20)
 
@@ -50,7 +49,7 @@ enum {
 // What the starter is asked for: one zorder with descriptors, answered by one zpid. Then the new process waits on the third descriptor
 // for a byte, with the files by which it joins its control groups, and answers there with a zreport when it stands.
 struct zorder {
-	uint32_t type, flags, first, size; // the user namespace's ids
+	uint32_t type, flags, inside, first, size; // ids of the user namespace: inside, on the host, how many
 };
 struct zpid {
 	uint32_t error, pid;
@@ -60,7 +59,7 @@ struct zreport {
 	char what[252];
 };
 
-enum { ZS_START = 1, ZS_ENTER };                    // a process 1; one more process in the zone of the last descriptor, a pidfd
+enum { ZS_START = 1, ZS_ENTER, ZS_USERNS }; // a process 1; one more process in the zone of the last descriptor, a pidfd; a user namespace
 enum { ZS_NETNS = 1, ZS_SINGLE = 2 };               // the last descriptor is its network namespace; the only id is first
 enum { ZS_LISTEN, ZS_CONFIG, ZS_SYNC, ZS_PLAN, ZS_FIXED }; // descriptors that come first; then mounts
 enum { ZS_MAX_FILES = 250, ZS_MAX_GROUPS = 32 };

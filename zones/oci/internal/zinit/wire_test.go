@@ -39,7 +39,7 @@ func TestWire(t *testing.T) {
 		"ZM_EXITED": MsgExited, "ZM_OK": MsgOK, "ZP_TTY": FlagTTY, "ZP_STDIN": FlagStdin, "ZP_STDOUT": FlagStdout, "ZP_STDERR": FlagStderr,
 		"ZP_NO_NEW_PRIVS": FlagNoNewPrivs, "ZP_RESTART": FlagRestart, "ZP_ALONE": FlagAlone, "ZP_CORES": FlagCores, "ZC_MAIN": ConfigMain, "ZC_OWN": ConfigOwn, "ZC_NO_NEW_PRIVS": ConfigNoNewPrivs,
 		"ZINIT_LISTEN_FD": 3, "ZINIT_CONFIG_FD": 4,
-		"ZS_START": OrderStart, "ZS_ENTER": OrderEnter, "ZS_NETNS": OrderNetNS, "ZS_SINGLE": OrderSingle,
+		"ZS_START": OrderStart, "ZS_ENTER": OrderEnter, "ZS_USERNS": OrderUserNS, "ZS_NETNS": OrderNetNS, "ZS_SINGLE": OrderSingle,
 		"ZS_LISTEN": 0, "ZS_CONFIG": 1, "ZS_SYNC": 2, "ZS_PLAN": 3, "ZS_FIXED": OrderFiles, "ZS_MAX_FILES": MaxFiles, "ZS_MAX_GROUPS": MaxGroups,
 		"ZO_ROOT": StepRoot, "ZO_FILE": StepFile, "ZO_BIND": StepBind, "ZO_MOUNT": StepMount, "ZO_LINK": StepLink, "ZO_PIVOT": StepPivot,
 		"ZO_WRITE": StepWrite, "ZO_MASK": StepMask, "ZO_PROTECT": StepProtect, "ZO_HOSTNAME": StepHostname, "ZO_LOOPBACK": StepLoopback,
@@ -54,7 +54,7 @@ func TestWire(t *testing.T) {
 		t.Errorf("only in C: %v", c)
 	}
 	for _, line := range []string{"#define ZINIT_VERSION " + strconv.Itoa(Version), `#define ZINIT_ENV "` + Env + `"`,
-		`#define ZINIT_PAUSE_ENV "` + PauseEnv + `"`, `#define ZINIT_START_ENV "` + StartEnv + `"`, "#define ZINIT_MAX_BODY (4u << 20)"} {
+		`#define ZINIT_START_ENV "` + StartEnv + `"`, "#define ZINIT_MAX_BODY (4u << 20)"} {
 		if !strings.Contains(src, line+"\n") {
 			t.Errorf("wire.h has no line %q", line)
 		}
@@ -66,7 +66,7 @@ func TestWire(t *testing.T) {
 
 // TestOrderSizes compares the layouts that are not told by numbers alone.
 func TestOrderSizes(t *testing.T) {
-	if n := len((&Order{}).Append(nil)); n != 16 {
+	if n := len((&Order{}).Append(nil)); n != 20 {
 		t.Errorf("an order has %d bytes", n)
 	}
 	report := append(binary.NativeEndian.AppendUint32(nil, 13), "mount at /proc"...)

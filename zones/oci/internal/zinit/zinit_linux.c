@@ -216,7 +216,4 @@ __attribute__((constructor)) static void zinit(void)
 		run();
 	if (getenv(ZINIT_START_ENV))
 		serve_orders();
-	if (getenv(ZINIT_PAUSE_ENV)) // only there to hold a user namespace until it is opened
-		for (;;)
-			pause();
 }
