@@ -139,9 +139,12 @@ func (z *zone) bringUp(ctx context.Context, b zones.Boot) error {
 		return err
 	}
 	// An earlier attempt, or another process that ended the zone, may have left something that this driver remembers.
-	if err := z.down(ctx, d); err != nil {
-		return err
+	if !z.fresh {
+		if err := z.down(ctx, d); err != nil {
+			return err
+		}
 	}
+	z.fresh = false
 	z.step(z.Op.Verb + ": prepare")
 	m, err := z.prepare(ctx)
 	if err == nil {

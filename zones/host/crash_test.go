@@ -105,7 +105,7 @@ func verb(ctx context.Context, o *opened, job childJob) error {
 			return err
 		}
 		defer f.Close()
-		return o.Send(ctx, job.ID, f)
+		return o.Send(ctx, job.ID, f, SendOptions{})
 	case "receive":
 		f, err := os.Open(job.File)
 		if err != nil {

@@ -207,7 +207,7 @@ func (h *Host) claim(ctx context.Context, s *zones.Spec, verb string) (*zone, er
 
 func (z *zone) claim(ctx context.Context, verb string) error {
 	if old, err := z.load(z.id); err == nil {
-		if old.Op == nil || old.Op.Verb != "create" && old.Op.Verb != "receive" {
+		if old.Op == nil || old.Op.Verb != "create" && old.Op.Verb != "receive" || old.Op.Step != "" {
 			return zones.ErrExist
 		}
 		// We hold the lock, so whoever was creating it is dead.
@@ -215,7 +215,9 @@ func (z *zone) claim(ctx context.Context, verb string) error {
 		if err := dead.erase(ctx); err != nil {
 			return err
 		}
-	} else if !errors.Is(err, zones.ErrNotExist) {
+	} else if errors.Is(err, zones.ErrNotExist) {
+		z.fresh = true
+	} else {
 		return err
 	}
 	unlock, err := z.lock(ctx, "ids", true)
@@ -291,6 +293,10 @@ func (z *zone) build(ctx context.Context, img image.Image) error {
 	if z.Spec.Brand.HVM() {
 		return z.buildDisks(ctx, img)
 	}
+	if z.Op.Verb == "create" && z.Spec.AutobootOn() {
+		z.unseeded = true // its tree is about to be mounted anyway
+		return nil
+	}
 	return z.inRoot(ctx, z.seedCreate)
 }
 
@@ -331,7 +337,7 @@ func (h *Host) Delete(ctx context.Context, id string) error {
 }
 
 func (h *Host) delete(ctx context.Context, id string, anyway bool) error {
-	z, err := h.acquire(ctx, id)
+	z, err := h.acquireAny(ctx, id)
 	if err != nil {
 		return err
 	}

@@ -127,10 +127,24 @@ type zone struct {
 	record
 	id     string
 	unlock func()
+	// fresh: nobody has begun to bring a zone of this id up since there was none.
+	fresh bool
+	// unseeded: its first start writes what a new zone's tree gets once.
+	unseeded bool
 }
 
-// acquire takes a zone for a verb. What a dead process left under way is settled first.
+// acquire takes a zone for a verb. What a dead process left under way is settled first. One that is not all there yet gives errReceiving.
 func (h *Host) acquire(ctx context.Context, id string) (*zone, error) {
+	z, err := h.acquireAny(ctx, id)
+	if err == nil && z.Op != nil {
+		z.unlock()
+		return nil, errReceiving
+	}
+	return z, err
+}
+
+// acquireAny is acquire for verbs that take a zone in state receiving too.
+func (h *Host) acquireAny(ctx context.Context, id string) (*zone, error) {
 	return h.acquireWith(ctx, id, true)
 }
 

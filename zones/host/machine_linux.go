@@ -100,6 +100,12 @@ func (z *zone) prepareContainer(ctx context.Context, m *zones.Machine) error {
 		m.Mounts = append(m.Mounts, mt)
 	}
 	return z.inRoot(ctx, func(root *os.Root) error {
+		if z.unseeded {
+			if err := z.seedCreate(root); err != nil {
+				return err
+			}
+			z.unseeded = false
+		}
 		if err := z.seedBoot(root); err != nil {
 			z.log.Warn("files of a zone", "zone", z.id, "err", err)
 		}
@@ -160,11 +166,23 @@ func (h *Host) userNS(r zones.IDRange) (*os.File, error) {
 	if f := h.userns[r]; f != nil {
 		return f, nil
 	}
-	f, err := dataset.NewUserNS(r.First, r.Size)
+	f, err := h.newUserNS(r)
 	if err == nil {
 		h.userns[r] = f
 	}
 	return f, err
+}
+
+// newUserNS asks the drivers, as one that makes such namespaces anyway is quicker than we are.
+func (h *Host) newUserNS(r zones.IDRange) (*os.File, error) {
+	for _, d := range h.cfg.Drivers {
+		if m, ok := zones.As[interface {
+			UserNamespace(zones.IDRange) (*os.File, error)
+		}](d); ok {
+			return m.UserNamespace(r)
+		}
+	}
+	return dataset.NewUserNS(r.First, r.Size)
 }
 
 func (h *Host) dropUserNS(r zones.IDRange) {

@@ -28,7 +28,7 @@ func (h *Host) repairAll(ctx context.Context) error {
 		switch {
 		case err == nil:
 			z.unlock()
-		case errors.Is(err, errLocked), errors.Is(err, zones.ErrNotExist):
+		case errors.Is(err, errLocked), errors.Is(err, zones.ErrNotExist), errors.Is(err, errReceiving):
 		default:
 			h.log.Error("zone could not be repaired", "zone", id, "err", err)
 			if ctx.Err() != nil {
@@ -129,7 +129,7 @@ func (h *Host) sweepOne(ctx context.Context, id string) error {
 
 // repair settles what a dead process left under way in a zone that we hold, and notes an end that nobody saw.
 func (z *zone) repair(ctx context.Context) error {
-	if z.Op != nil {
+	if z.Op != nil && z.Op.Step != stepWaiting {
 		z.log.Info("settle what was under way", "zone", z.id, "verb", z.Op.Verb, "step", z.Op.Step)
 		verb := z.Op.Verb
 		if err := z.repairOp(ctx); err != nil {
@@ -171,6 +171,12 @@ func (z *zone) repairOp(ctx context.Context) error {
 	d, err := z.driver(z.Spec.Brand)
 	if err != nil {
 		return err
+	}
+	switch {
+	case z.Op.Verb == "receive" && z.Op.Step == stepApplying:
+		return z.backToMark(ctx)
+	case z.Op.Verb == "receive" && z.Op.Step == stepWaiting:
+		return nil // whoever sends has more
 	}
 	switch z.Op.Verb {
 	case "create", "receive", "delete":
@@ -246,25 +252,4 @@ func (z *zone) repairOp(ctx context.Context) error {
 		return z.finishUpdate(ctx, running)
 	}
 	return fmt.Errorf("unknown verb %q in the record", z.Op.Verb)
-}
-
-// dropSends removes snapshots that a killed Send left.
-func (z *zone) dropSends(ctx context.Context) error {
-	for _, name := range []string{rootDataset(z.id), dataDataset(z.id)} {
-		info, err := z.cfg.Pool.Get(ctx, name)
-		if errors.Is(err, dataset.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		for _, s := range info.Snapshots {
-			if strings.HasPrefix(s.Name, sendPrefix) {
-				if err := z.cfg.Pool.DeleteSnapshot(ctx, name, s.Name); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
 }

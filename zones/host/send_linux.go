@@ -5,74 +5,115 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/dataset"
-	"github.com/mobulacloud/mobula/zones/image"
 )
 
-// A zone on the wire: the magic line, then chunks of a 32-bit big-endian length and as many bytes. The first message is the header (JSON), then
-// comes one for each dataset it names; a message ends with a chunk of length 0. After the last the SHA-256 of all before it.
-const (
-	sendMagic = "mobula-zone 1\n"
-	maxChunk  = 1 << 20
-	maxHeader = 16 << 20
-)
+// markPrefix is what snapshots are called by in the pool from which a later Send goes on.
+const markPrefix = "mark-"
 
-type sendHeader struct {
-	Version   int              `json:"version"`
-	Spec      *zones.Spec      `json:"spec"`
-	Image     string           `json:"image,omitempty"`
-	Container *image.Container `json:"container,omitempty"`
-	Created   time.Time        `json:"created"`
-	Sent      time.Time        `json:"sent"`
-	Datasets  []string         `json:"datasets"` // "root", "data"
+// SendOptions say which part of a zone is sent. The zero value is all of it, for good.
+//
+// A zone moves to another host with little of a pause in two steps or more: while it runs it is sent with a Mark, which takes as long as it
+// takes; then it is stopped, and what changed since is sent without one, which makes it a zone over there.
+type SendOptions struct {
+	// Mark names the state that is sent, as a snapshot's name. Both hosts remember it, the zone stays in state receiving over there, and
+	// more can be sent since then. Only with a Mark may the zone run; its pool must be able to snapshot one that does.
+	Mark string
+	// Since is the Mark of an earlier Send: only what changed is sent. Both pools must be of a kind that can do that, and the same kind. The
+	// marks before it are forgotten here; a Send without Since forgets all.
+	Since string
 }
 
-// Send writes a stopped zone, as it is now, in a form that Receive takes on another host, whatever its kind of pool. The
-// zone stays; whoever moves it deletes it here afterwards. Snapshots are not sent. A running zone gives [zones.ErrRunning].
-func (h *Host) Send(ctx context.Context, id string, w io.Writer) error {
+// Send writes a zone, as it is now, in a form that Receive takes on another host, and without Since whatever its kind of pool. The
+// zone stays; whoever moves it deletes it here afterwards. Snapshots are not sent. A running zone gives [zones.ErrRunning] unless it is sent
+// with a Mark, a Since that is not there [zones.ErrNotExist].
+func (h *Host) Send(ctx context.Context, id string, w io.Writer, o SendOptions) error {
+	for _, mark := range []string{o.Mark, o.Since} {
+		if mark != "" && !zones.ValidSnapshotName(mark) || o.Mark != "" && o.Mark == o.Since {
+			return zones.OpError("send", id, fmt.Errorf("%w: mark %.80q", zones.ErrInvalid, mark))
+		}
+	}
 	z, err := h.acquire(ctx, id)
 	if err != nil {
 		return zones.OpError("send", id, err)
 	}
 	defer z.unlock()
-	if z.Handle != nil {
+	if z.Handle != nil && o.Mark == "" {
 		return zones.OpError("send", id, zones.ErrRunning)
 	}
-	return zones.OpError("send", id, z.send(ctx, w))
+	return zones.OpError("send", id, z.send(ctx, w, o))
 }
 
-func (z *zone) send(ctx context.Context, w io.Writer) (err error) {
-	names := map[string]string{"root": rootDataset(z.id)}
-	head := sendHeader{Version: 1, Spec: z.Spec, Image: z.Image, Container: z.Container, Created: z.Created, Sent: time.Now().UTC(), Datasets: []string{"root"}}
+// datasets are a zone's, by what they are called on the wire, in order.
+func (z *zone) datasets() (kinds []string, names map[string]string) {
+	kinds, names = []string{"root"}, map[string]string{"root": rootDataset(z.id)}
 	if z.Spec.DelegateDataset {
-		names["data"] = dataDataset(z.id)
-		head.Datasets = append(head.Datasets, "data")
+		kinds, names["data"] = append(kinds, "data"), dataDataset(z.id)
+	}
+	return kinds, names
+}
+
+func (z *zone) send(ctx context.Context, w io.Writer, o SendOptions) (err error) {
+	kinds, names := z.datasets()
+	head := sendHeader{
+		Version: sendVersion, Spec: z.Spec, Image: z.Image, Container: z.Container, Created: z.Created, Sent: time.Now().UTC(), Datasets: kinds,
+		Mark: o.Mark, Since: o.Since,
+	}
+	if o.Mark != "" || o.Since != "" {
+		head.Version = markVersion
+	}
+	base := ""
+	if o.Since != "" {
+		base = markPrefix + o.Since
+	}
+	if err := z.dropMarks(ctx, base); err != nil {
+		return err
 	}
 	snap := sendPrefix + rand.Text()
+	if o.Mark != "" {
+		snap = markPrefix + o.Mark
+	}
 	defer func() {
 		clean, cancel := cleanUp(ctx)
 		defer cancel()
 		err = errors.Join(err, z.dropSends(clean))
-	}()
-	for _, d := range head.Datasets {
-		z.step("send: snapshot")
-		err := z.released(ctx, func() error {
-			_, err := z.cfg.Pool.Snapshot(ctx, names[d], snap)
-			return err
-		})
-		if err != nil {
-			return mapDataset(err)
+		if err != nil && o.Mark != "" { // what was sent in part is nothing to go on from
+			err = errors.Join(err, z.dropSnapshots(clean, func(name string) bool { return name == snap }))
 		}
+	}()
+	if err := z.freezeAll(ctx, kinds, names, snap); err != nil {
+		return err
 	}
+	return z.stream(ctx, w, head, names, snap, base)
+}
+
+// freezeAll takes a snapshot of every dataset, of a running VM's at one instant.
+func (z *zone) freezeAll(ctx context.Context, kinds []string, names map[string]string, snap string) error {
+	take := func(ctx context.Context) error {
+		for _, kind := range kinds {
+			z.step("send: snapshot")
+			err := z.released(ctx, func() error {
+				_, err := z.cfg.Pool.Snapshot(ctx, names[kind], snap)
+				return err
+			})
+			if err != nil {
+				return mapDataset(err)
+			}
+		}
+		return nil
+	}
+	return z.still(ctx, take)
+}
+
+func (z *zone) stream(ctx context.Context, w io.Writer, head sendHeader, names map[string]string, snap, base string) error {
 	sum := sha256.New()
 	out := bufio.NewWriterSize(w, 64<<10)
 	both := io.MultiWriter(out, sum)
@@ -90,9 +131,9 @@ func (z *zone) send(ctx context.Context, w io.Writer) (err error) {
 	if err := c.end(); err != nil {
 		return err
 	}
-	for _, d := range head.Datasets {
+	for _, kind := range head.Datasets {
 		z.step("send: stream")
-		if err := z.cfg.Pool.Send(ctx, c, dataset.Ref{Dataset: names[d], Snapshot: snap}, ""); err != nil {
+		if err := z.cfg.Pool.Send(ctx, c, dataset.Ref{Dataset: names[kind], Snapshot: snap}, base); err != nil {
 			return mapDataset(err)
 		}
 		if err := c.end(); err != nil {
@@ -105,164 +146,44 @@ func (z *zone) send(ctx context.Context, w io.Writer) (err error) {
 	return out.Flush()
 }
 
-type chunkWriter struct{ w io.Writer }
-
-func (c *chunkWriter) Write(p []byte) (int, error) {
-	total := 0
-	for len(p) > 0 {
-		n := min(len(p), maxChunk)
-		if err := binary.Write(c.w, binary.BigEndian, uint32(n)); err != nil {
-			return total, err
-		}
-		m, err := c.w.Write(p[:n])
-		total += m
+// dropMarks forgets the marks of earlier sends but the one that is gone on from, which must be there.
+func (z *zone) dropMarks(ctx context.Context, base string) error {
+	_, names := z.datasets()
+	for _, name := range names {
+		info, err := z.cfg.Pool.Get(ctx, name)
 		if err != nil {
-			return total, err
+			return mapDataset(err)
 		}
-		p = p[n:]
-	}
-	return total, nil
-}
-
-func (c *chunkWriter) end() error { return binary.Write(c.w, binary.BigEndian, uint32(0)) }
-
-// chunkReader reads one message.
-type chunkReader struct {
-	r    io.Reader
-	left int
-	done bool
-}
-
-func (c *chunkReader) Read(p []byte) (int, error) {
-	if c.done {
-		return 0, io.EOF
-	}
-	if c.left == 0 {
-		var n uint32
-		if err := binary.Read(c.r, binary.BigEndian, &n); err != nil {
-			return 0, noEOF(err)
+		if _, ok := info.Find(base); base != "" && !ok {
+			return fmt.Errorf("mark %s of an earlier send: %w", strings.TrimPrefix(base, markPrefix), zones.ErrNotExist)
 		}
-		if n > maxChunk {
-			return 0, fmt.Errorf("%w: chunk of %d bytes", zones.ErrInvalid, n)
+	}
+	return z.dropSnapshots(ctx, func(name string) bool { return name != base && strings.HasPrefix(name, markPrefix) })
+}
+
+// dropSends removes snapshots that a killed Send left.
+func (z *zone) dropSends(ctx context.Context) error {
+	return z.dropSnapshots(ctx, func(name string) bool { return strings.HasPrefix(name, sendPrefix) })
+}
+
+// dropSnapshots removes the snapshots that are picked, of all the zone's datasets.
+func (z *zone) dropSnapshots(ctx context.Context, picked func(name string) bool) error {
+	for _, name := range []string{rootDataset(z.id), dataDataset(z.id)} {
+		info, err := z.cfg.Pool.Get(ctx, name)
+		if errors.Is(err, dataset.ErrNotExist) {
+			continue
 		}
-		if n == 0 {
-			c.done = true
-			return 0, io.EOF
+		if err != nil {
+			return mapDataset(err)
 		}
-		c.left = int(n)
-	}
-	n, err := c.r.Read(p[:min(len(p), c.left)])
-	c.left -= n
-	return n, noEOF(err)
-}
-
-// noEOF says of a stream that ends within a message that it is cut.
-func noEOF(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
-// Receive makes a zone of what Send wrote. It is there, stopped, once all of it has arrived and its checksum is right; until then its state
-// is receiving. The stream is not trusted. A zone of the uuid that is here gives [zones.ErrExist].
-func (h *Host) Receive(ctx context.Context, r io.Reader) (*zones.Zone, error) {
-	sum := sha256.New()
-	in := bufio.NewReaderSize(r, 64<<10)
-	tee := io.TeeReader(in, sum)
-	head, err := readHeader(tee)
-	if err != nil {
-		return nil, zones.OpError("receive", "", err)
-	}
-	s := head.Spec
-	z, err := h.claimReceived(ctx, head)
-	if err != nil {
-		return nil, zones.OpError("receive", s.UUID, err)
-	}
-	defer z.unlock()
-	if err = z.receive(ctx, head, tee, in, sum); err == nil {
-		err = z.done()
-	}
-	if err != nil {
-		clean, cancel := cleanUp(ctx)
-		defer cancel()
-		return nil, zones.OpError("receive", s.UUID, errors.Join(err, z.eraseAll(clean)))
-	}
-	return h.view(ctx, &z.record), nil
-}
-
-func readHeader(r io.Reader) (sendHeader, error) {
-	var head sendHeader
-	magic := make([]byte, len(sendMagic))
-	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != sendMagic {
-		return head, fmt.Errorf("%w: not a zone", zones.ErrInvalid)
-	}
-	c := &chunkReader{r: r}
-	b, err := io.ReadAll(io.LimitReader(c, maxHeader))
-	if err != nil {
-		return head, fmt.Errorf("%w: header: %w", zones.ErrInvalid, err)
-	}
-	if !c.done {
-		return head, fmt.Errorf("%w: header too long", zones.ErrInvalid)
-	}
-	if err := json.Unmarshal(b, &head); err != nil || head.Version != 1 || head.Spec == nil {
-		return head, fmt.Errorf("%w: header: version %d: %v", zones.ErrInvalid, head.Version, err)
-	}
-	want := []string{"root"}
-	if head.Spec.DelegateDataset {
-		want = append(want, "data")
-	}
-	if fmt.Sprint(want) != fmt.Sprint(head.Datasets) {
-		return head, fmt.Errorf("%w: datasets %q", zones.ErrInvalid, head.Datasets)
-	}
-	return head, nil
-}
-
-func (h *Host) claimReceived(ctx context.Context, head sendHeader) (*zone, error) {
-	s := head.Spec
-	if !zones.ValidID(s.UUID) {
-		return nil, fmt.Errorf("%w: uuid %.40q", zones.ErrInvalid, s.UUID)
-	}
-	s.SetDefaults()
-	if err := s.Validate(); err != nil {
-		return nil, err
-	}
-	if err := h.serves(s); err != nil {
-		return nil, err
-	}
-	z, err := h.claim(ctx, s, "receive")
-	if err == nil {
-		z.Image, z.Container, z.Created = head.Image, head.Container, head.Created
-	}
-	return z, err
-}
-
-func (z *zone) receive(ctx context.Context, head sendHeader, tee io.Reader, plain io.Reader, sum hash.Hash) error {
-	for _, d := range head.Datasets {
-		name, o := rootDataset(z.id), z.quota()
-		if d == "data" {
-			name, o = dataDataset(z.id), dataset.Options{}
-			if z.cfg.Pool.Capabilities().SharedQuota {
-				o.Within = rootDataset(z.id)
+		for _, s := range info.Snapshots {
+			if !picked(s.Name) {
+				continue
+			}
+			if err := z.cfg.Pool.DeleteSnapshot(ctx, name, s.Name); err != nil {
+				return mapDataset(err)
 			}
 		}
-		c := &chunkReader{r: tee}
-		const snap = sendPrefix + "received"
-		z.step("receive: stream")
-		if _, err := z.cfg.Pool.Receive(ctx, c, name, snap, o); err != nil {
-			return mapDataset(err)
-		}
-		if n, err := io.Copy(io.Discard, c); err != nil || n != 0 {
-			return fmt.Errorf("%w: %d bytes behind dataset %s: %v", zones.ErrInvalid, n, d, err)
-		}
-		if err := z.cfg.Pool.DeleteSnapshot(ctx, name, snap); err != nil {
-			return mapDataset(err)
-		}
-	}
-	want := sum.Sum(nil)
-	got := make([]byte, len(want))
-	if _, err := io.ReadFull(plain, got); err != nil || string(got) != string(want) {
-		return fmt.Errorf("%w: checksum of the zone is wrong or missing", zones.ErrInvalid)
 	}
 	return nil
 }

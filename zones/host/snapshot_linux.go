@@ -53,16 +53,21 @@ func (z *zone) createSnapshot(ctx context.Context, name string) error {
 			return err
 		}))
 	}
+	return z.still(ctx, take)
+}
+
+// still runs f while the disks of a running VM hold still.
+func (z *zone) still(ctx context.Context, f func(context.Context) error) error {
 	if z.Handle != nil && z.Spec.Brand.HVM() {
 		d, st, err := z.machine(ctx)
 		if err != nil {
 			return err
 		}
 		if q, ok := zones.As[zones.LiveSnapshotter](d); ok && st.Phase == zones.PhaseRunning {
-			return q.Quiesce(ctx, z.id, take)
+			return q.Quiesce(ctx, z.id, f)
 		}
 	}
-	return take(ctx)
+	return f(ctx)
 }
 
 // released runs f, again for up to five seconds while it finds the dataset in use although the zone does not run: the kernel takes the mounts of

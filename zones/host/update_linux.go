@@ -75,6 +75,11 @@ func (z *zone) checkUpdate(next *zones.Spec) error {
 	if err := z.serves(next); err != nil && z.serves(z.Spec) == nil {
 		return err
 	}
+	return z.checkMACs(next)
+}
+
+// checkMACs refuses a MAC that is new to the zone and another zone's.
+func (z *zone) checkMACs(next *zones.Spec) error {
 	all, err := z.uuids()
 	if err != nil {
 		return err

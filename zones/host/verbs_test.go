@@ -162,7 +162,7 @@ func TestSendBetweenKindsOfPool(t *testing.T) {
 		t.Fatal(err)
 	}
 	from.sh(t, z.UUID, "echo root > /root/f; echo data > /data/f; ln -s /etc/passwd /root/l; chmod 4755 /root/f; chown 7:8 /data/f")
-	if err := from.Send(ctx, z.UUID, io.Discard); !errors.Is(err, zones.ErrRunning) {
+	if err := from.Send(ctx, z.UUID, io.Discard, SendOptions{}); !errors.Is(err, zones.ErrRunning) {
 		t.Errorf("send of a running zone: %v", err)
 	}
 	var b bytes.Buffer
@@ -172,7 +172,7 @@ func TestSendBetweenKindsOfPool(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.Reset()
-		if err := src.Send(ctx, z.UUID, &b); err != nil {
+		if err := src.Send(ctx, z.UUID, &b, SendOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := src.Delete(ctx, z.UUID); err != nil {
