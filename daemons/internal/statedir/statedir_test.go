@@ -70,3 +70,30 @@ func TestOpen_refusesNewerLayouts(t *testing.T) {
 		t.Errorf("Open: %v, want that it was made by a newer version", err)
 	}
 }
+
+// TestOpen_oldLayouts opens directories that older programs have made. The samples stay as they are.
+func TestOpen_oldLayouts(t *testing.T) {
+	for _, program := range []string{"coal", "headnode", "storagenode"} {
+		path := filepath.Join(t.TempDir(), program)
+		if err := os.CopyFS(path, os.DirFS(filepath.Join("testdata", "layout1", program))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(path, "another"); err == nil {
+			t.Errorf("%s's directory was opened as another program's", program)
+		}
+		d, err := Open(path, program)
+		if err != nil {
+			t.Errorf("%s's directory: %v", program, err)
+			continue
+		}
+		if b, err := os.ReadFile(d.Path("kept")); err != nil || string(b) != "as it was\n" {
+			t.Errorf("%s's file is %q, %v", program, b, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := Remove(t.Context(), path, program); err != nil {
+			t.Errorf("remove %s's directory: %v", program, err)
+		}
+	}
+}
