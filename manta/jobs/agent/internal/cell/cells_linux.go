@@ -75,8 +75,17 @@ type Cells struct {
 	closed bool
 }
 
-// Open makes a set of cells. On error nothing is left but Dir.
-func Open(ctx context.Context, cfg Config) (_ *Cells, err error) {
+// Remove ends and removes everything that a process on Dir made and could not remove any more, but for Dir itself. It may be repeated.
+func Remove(ctx context.Context, cfg Config) error {
+	c, err := begin(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	return c.close(context.WithoutCancel(ctx))
+}
+
+// begin takes Dir, clears what an earlier process left, and opens the pool of file systems. On error nothing is left but Dir.
+func begin(ctx context.Context, cfg Config) (_ *Cells, err error) {
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -110,6 +119,21 @@ func Open(ctx context.Context, cfg Config) (_ *Cells, err error) {
 	if err := c.openFiles(ctx); err != nil {
 		return nil, err
 	}
+	return c, nil
+}
+
+// Open makes a set of cells. On error nothing is left but Dir.
+func Open(ctx context.Context, cfg Config) (_ *Cells, err error) {
+	c, err := begin(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	cfg = c.cfg
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.close(context.WithoutCancel(ctx)))
+		}
+	}()
 	if err := c.makeBase(ctx); err != nil {
 		return nil, fmt.Errorf("image of zones: %w", err)
 	}
