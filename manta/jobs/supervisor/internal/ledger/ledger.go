@@ -32,6 +32,7 @@ type Ledger struct {
 	ended     bool  // no input of phase 0 comes after those read
 	cancelled bool
 	rebuilt   bool
+	reduces   bool // there is a reduce phase
 
 	stats jobs.Stats // of what is committed, but for InputsRead
 
@@ -100,7 +101,7 @@ func New(job *jobs.Job, limits Limits) *Ledger {
 	for i := range job.Phases {
 		p := &phase{Phase: job.Phases[i], index: i}
 		if n := p.Reducers(); n > 0 {
-			p.reduce = newReduction(n)
+			p.reduce, l.reduces = newReduction(n), true
 		} else {
 			p.open = map[int64]*item{}
 		}

@@ -253,6 +253,9 @@ type Feed struct {
 
 // Feeds hands out what reducers are to get, at most so many inputs at a time for each.
 func (l *Ledger) Feeds(most int) []Feed {
+	if !l.reduces {
+		return nil
+	}
 	var out []Feed
 	last := map[string]int{}
 	for _, f := range l.feeds {
@@ -313,7 +316,7 @@ type Reducer struct {
 // Idle returns the reducers that do not run. They may be started at any time, but those that wait for input hold what they run on.
 func (l *Ledger) Idle() []Reducer {
 	l.reducers = l.reducers[:0]
-	if l.cancelled || !l.rebuilt {
+	if !l.reduces || l.cancelled || !l.rebuilt {
 		return nil
 	}
 	for _, p := range l.phases {
