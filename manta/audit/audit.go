@@ -77,6 +77,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
+type claims = func(context.Context) iter.Seq2[storage.ObjectID, error]
+
 // Nodes finds storage nodes; every [durable.Nodes] does.
 type Nodes interface {
 	Node(name string) (storage.Node, error)

@@ -88,6 +88,39 @@ func TestPutInFlight(t *testing.T) {
 	})
 }
 
+// TestAnnouncedPut has a put's record announced beside its bytes, and nobody who finishes it: a start that could not reach the nodes leaves it so.
+func TestAnnouncedPut(t *testing.T) {
+	run(t, 2, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		w.must(w.ns.Recover(ctx, nil))
+		e := w.bytes("announced")
+		key := stor.Join("announced")
+		st, err := w.ns.Look(ctx, key, true)
+		w.must(err)
+		p := w.ns.Begin(ctx, key, e, namespace.Options{Seen: st})
+		if p == nil {
+			t.Fatal("Begin refuses")
+		}
+		time.Sleep(10 * grace)
+		if m := w.audit(); m.Removed != 0 {
+			t.Errorf("metrics: %+v", m)
+		}
+		w.put(stor.Join("z"), "z")
+		finished := false
+		w.records.reading = func(key metastore.Key) {
+			if key.Name == "z" && !finished {
+				finished = true
+				_, _, err := p.Finish(ctx) // behind the reader
+				w.must(err)
+			}
+		}
+		if m := w.audit(); m.Removed != 0 || !finished {
+			t.Errorf("metrics when it is finished: %+v", m)
+		}
+		w.whole()
+	})
+}
+
 func TestMissingAndWrong(t *testing.T) {
 	run(t, 3, func(t *testing.T, w *world) {
 		missing, wrong, both := w.put(stor.Join("missing"), "missing"), w.put(stor.Join("wrong"), "wrong"), w.put(stor.Join("both"), "both")

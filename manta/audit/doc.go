@@ -14,7 +14,7 @@
 //
 //  1. List all nodes, and remember every copy.
 //  2. Wait, longer than a request takes from its last byte to its record.
-//  3. Read the claims, then all entries, then the delete log, and remember what they name. An entry's copy that was not listed is asked for; if it is
+//  3. Read the claims and the puts that were announced, then all entries, then the delete log, and remember what they name. An entry's copy that was not listed is asked for; if it is
 //     really not there, the entry goes to repair.
 //  4. List all nodes again. What was there in step 1, is older than the grace period and is not named, is an orphan; or a stray, if its object is
 //     named, but not on this node.
@@ -23,8 +23,8 @@
 // # Why nothing that counts is deleted
 //
 // Bytes get their first record once, soon after they were stored; step 2 is there for requests in flight, however wrong clocks are, and the grace
-// period for those that hang. Uploads that may yet be committed are claims, read before the entries, so that one committed meanwhile is met in one
-// place or the other. An entry stays under its key; when it goes, the delete log has it in the same batch, and is read after the entries; when
+// period for those that hang. Uploads that may yet be committed are claims, and so are puts that were announced beside their bytes; both are read before the entries, so that what
+// comes true meanwhile is met in one place or the other. An entry stays under its key; when it goes, the delete log has it in the same batch, and is read after the entries; when
 // that line goes too, gc has dealt with the bytes or found them linked. Only snaplinks move bytes to another key, and those are looked up by their index at the end.
 //
 // Memory is kept by filters that may take one thing for another: then an orphan is overlooked this time, or a missing copy. With other seeds the next round sees

@@ -144,7 +144,7 @@ func (s *slice) list(ctx context.Context) error {
 
 // readRecords is step 3. The order matters: see the package documentation.
 func (s *slice) readRecords(ctx context.Context) error {
-	for _, claims := range s.cfg.Claims {
+	for _, claims := range append([]claims{s.cfg.Namespace.Announced}, s.cfg.Claims...) {
 		for id, err := range claims(ctx) {
 			if err != nil {
 				return fmt.Errorf("read claims: %w", err)

@@ -2,6 +2,7 @@ package namespace
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -34,6 +35,38 @@ func (n *Namespace) Objects(ctx context.Context) iter.Seq2[*manta.Entry, error] 
 			}
 		}
 	}
+}
+
+// Announced yields the objects of puts that were announced with [Namespace.Begin] and have not come to their end: no entry names them yet, and one may at
+// any time, also after a restart. The sequence ends after an error, which is its last element.
+func (n *Namespace) Announced(ctx context.Context) iter.Seq2[storage.ObjectID, error] {
+	return func(yield func(storage.ObjectID, error) bool) {
+		for rec, err := range n.store.Find(ctx, putBucket, metastore.Query{Scan: true}) {
+			var id storage.ObjectID
+			if err == nil {
+				id, err = announced(rec)
+			}
+			if err != nil {
+				yield(id, fmt.Errorf("read announced puts: %w", err))
+				return
+			}
+			if !yield(id, nil) {
+				return
+			}
+		}
+	}
+}
+
+func announced(rec metastore.Record) (storage.ObjectID, error) {
+	var it putIntent
+	if err := json.Unmarshal(rec.Value, &it); err != nil {
+		return storage.ObjectID{}, fmt.Errorf("intent %s: %w", rec.Key.Name, err)
+	}
+	e := manta.Entry{Key: manta.Key(rec.Key.Partition + "/" + it.Name)}
+	if err := decode(it.Record, &e, true); err != nil {
+		return storage.ObjectID{}, err
+	}
+	return e.BytesID()
 }
 
 // Relocate records that the copies of an object are now elsewhere: in the entry under key and in all its snaplinks, as far as they still
