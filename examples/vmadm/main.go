@@ -75,7 +75,7 @@ func init() {
 		{"receive", "[-f FILE]", "make a zone of what send wrote", (*command).receive},
 		{"reprovision", "[-f FILE] UUID", "give an OS zone another image", (*command).reprovision},
 		{"rollback-snapshot", "UUID NAME", "go back to a snapshot", (*command).rollbackSnapshot},
-		{"send", "UUID", "write a stopped zone to standard output", (*command).send},
+		{"send", "[-m MARK] [-i MARK] UUID", "write a stopped zone to standard output; -m one that may run, -i what changed since", (*command).send},
 		{"start", "UUID [OPTION=VALUE...]", "boot a zone; a VM takes order=, once=, cdrom=PATH,MODEL and disk=PATH,MODEL", (*command).start},
 		{"stop", "[-F] [-t SECONDS] UUID", "shut a zone down", (*command).stop},
 		{"sysrq", "UUID nmi|screenshot", "interrupt a VM, or write its screen to standard output as PPM", (*command).sysrq},

@@ -202,7 +202,9 @@ func (c *command) send(ctx context.Context, in call) error {
 	if isTerminal(c.stdout) {
 		return usageError("standard output is a terminal; a zone goes to a file or another vmadm receive")
 	}
-	return c.on(ctx, in, false, "sent", func(s *server) error { return s.Send(ctx, in.uuid, c.stdout) })
+	return c.on(ctx, in, false, "sent", func(s *server) error {
+		return s.Send(ctx, in.uuid, c.stdout, host.SendOptions{Since: in.value('i', ""), Mark: in.value('m', "")})
+	})
 }
 
 func (c *command) receive(ctx context.Context, in call) error {

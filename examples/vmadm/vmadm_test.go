@@ -29,23 +29,15 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
-			dir, err := os.MkdirTemp("", "vmadm")
-			if err != nil {
-				return err
-			}
-			e.Setenv("MOBULA_ZONES_DIR", dir)
 			e.Setenv("TMPDIR", os.TempDir()) // an emulator without rights must get there
-			e.Defer(func() {
-				c := command{dir: dir, stdin: strings.NewReader(""), stdout: t.Output(), stderr: t.Output()}
-				if err := c.destroy(t.Context(), call{}); err != nil {
-					t.Error(err)
+			for _, name := range []string{"MOBULA_ZONES_DIR", "OTHER"} {
+				dir, err := os.MkdirTemp("", "vmadm")
+				if err != nil {
+					return err
 				}
-				os.RemoveAll(dir)
-				b, _ := os.ReadFile("/proc/thread-self/mountinfo")
-				if strings.Contains(string(b), filepath.Base(dir)) {
-					t.Errorf("a mount below %s is left", dir)
-				}
-			})
+				e.Setenv(name, dir)
+				e.Defer(func() { destroyed(t, dir) })
+			}
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -66,4 +58,19 @@ func TestScripts(t *testing.T) {
 			"eventually": eventually,
 		},
 	})
+}
+
+// destroyed destroys what a script made in a directory, and fails the test if that leaves anything.
+func destroyed(t *testing.T, dir string) {
+	c := command{dir: dir, stdin: strings.NewReader(""), stdout: t.Output(), stderr: t.Output()}
+	if _, err := os.Stat(filepath.Join(dir, "host")); err == nil {
+		if err := c.destroy(t.Context(), call{}); err != nil {
+			t.Error(err)
+		}
+	}
+	os.RemoveAll(dir)
+	b, _ := os.ReadFile("/proc/thread-self/mountinfo")
+	if strings.Contains(string(b), filepath.Base(dir)) {
+		t.Errorf("a mount below %s is left", dir)
+	}
 }
