@@ -9,11 +9,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/mobulacloud/mobula/internal/testenv"
 	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/internal/benchkit"
 )
 
 // BenchmarkStart is a machine from nothing to its first program running, without a clone of an image and with a new empty network
@@ -21,23 +23,27 @@ import (
 func BenchmarkStart(b *testing.B) {
 	d := newDriver(b)
 	m := machine(b)
-	reportCPU(b)
+	var spread benchkit.Spread
+	benchkit.CPU(b)
 	for b.Loop() {
 		m.ID = uuid.NewString()
+		begin := time.Now()
 		start(b, d, m)
+		spread.Add(begin)
 		b.StopTimer()
 		if err := d.Destroy(b.Context(), m.ID); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()
 	}
+	spread.Report(b)
 }
 
 // BenchmarkStartDestroy is a machine's whole life.
 func BenchmarkStartDestroy(b *testing.B) {
 	d := newDriver(b)
 	m := machine(b)
-	reportCPU(b)
+	benchkit.CPU(b)
 	for b.Loop() {
 		m.ID = uuid.NewString()
 		start(b, d, m)

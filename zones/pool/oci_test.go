@@ -5,9 +5,11 @@ package pool_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 
 	"github.com/mobulacloud/mobula/internal/testenv"
 	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/internal/benchkit"
 	"github.com/mobulacloud/mobula/zones/oci"
 	"github.com/mobulacloud/mobula/zones/pool"
 )
@@ -214,7 +217,7 @@ func consoleText(t testing.TB, f *pool.Machines, z pool.Zone) string {
 func BenchmarkHandOut(b *testing.B) {
 	f := containers(b)
 	p := running(b, f, 4)
-	c := pool.Class{Image: "sparse", Limits: zones.Limits{Memory: 128 << 20, Swap: 128 << 20, LWPs: 100}}
+	c := benchClass
 	p.Want(c, 4)
 	var out time.Duration
 	for b.Loop() {
@@ -232,18 +235,48 @@ func BenchmarkHandOut(b *testing.B) {
 	b.ReportMetric(float64(out.Microseconds())/float64(b.N), "µs/hand-out")
 }
 
-func BenchmarkReset(b *testing.B) {
+var benchClass = pool.Class{Image: "sparse", Limits: zones.Limits{Memory: 128 << 20, Swap: 128 << 20, LWPs: 100}}
+
+// BenchmarkReset is a warm zone between two tenants: its end, a new root and its start.
+func BenchmarkReset(b *testing.B) { benchmarkReset(b, 1) }
+
+// BenchmarkResetTwo is the same by two workers, as a pool has them.
+func BenchmarkResetTwo(b *testing.B) { benchmarkReset(b, 2) }
+
+func benchmarkReset(b *testing.B, workers int) {
 	f := containers(b)
-	z, err := f.Make(b.Context(), pool.Class{Image: "sparse", Limits: zones.Limits{Memory: 128 << 20, Swap: 128 << 20, LWPs: 100}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		if z, err = f.Reset(b.Context(), z); err != nil {
+	rounds := make(chan struct{})
+	errs := make([]error, workers)
+	var spread benchkit.Spread
+	var wg sync.WaitGroup
+	for w := range workers {
+		z, err := f.Make(b.Context(), benchClass)
+		if err != nil {
 			b.Fatal(err)
 		}
+		wg.Go(func() {
+			for range rounds {
+				if errs[w] == nil {
+					begin := time.Now()
+					z, errs[w] = f.Reset(b.Context(), z)
+					spread.Add(begin)
+				}
+			}
+			if errs[w] == nil {
+				errs[w] = f.Discard(context.WithoutCancel(b.Context()), z)
+			}
+		})
 	}
-	if err := f.Discard(b.Context(), z); err != nil {
+	benchkit.CPU(b)
+	begin := time.Now()
+	for b.Loop() {
+		rounds <- struct{}{}
+	}
+	close(rounds)
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/time.Since(begin).Seconds(), "resets/s")
+	spread.Report(b)
+	if err := errors.Join(errs...); err != nil {
 		b.Fatal(err)
 	}
 }

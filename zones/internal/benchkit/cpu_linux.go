@@ -1,6 +1,4 @@
-//go:build linux && cgo
-
-package oci_test
+package benchkit
 
 import (
 	"os"
@@ -13,13 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportCPU adds the processor time of each round to a benchmark: that of this process, of its children that have ended, and of the starter. It is
-// steadier than the clock where others use the machine.
-func reportCPU(b *testing.B) {
+// CPU adds cpu-ms/op to the benchmark: the processor time from this call on of this process and its children, those that still run
+// included. It is steadier than the clock where others use the machine, and counts what timers that were stopped leave out.
+func CPU(b *testing.B) {
 	begin := cpuTime(b)
-	b.Cleanup(func() {
-		b.ReportMetric(float64(cpuTime(b)-begin)/float64(b.N)/1e6, "cpu-ms/op")
-	})
+	b.Cleanup(func() { b.ReportMetric(float64(cpuTime(b)-begin)/float64(b.N)/1e6, "cpu-ms/op") })
 }
 
 func cpuTime(t testing.TB) (sum time.Duration) {
@@ -31,11 +27,11 @@ func cpuTime(t testing.TB) (sum time.Duration) {
 		}
 		sum += time.Duration(u.Utime.Nano() + u.Stime.Nano())
 	}
-	const tick = 10 * time.Millisecond
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		t.Fatal(err)
 	}
+	const tick = 10 * time.Millisecond // of the kernel's reports
 	own := strconv.Itoa(os.Getpid())
 	for _, name := range stats {
 		data, _ := os.ReadFile(name)
