@@ -33,11 +33,10 @@ func (w *worker) measure(t *attempt, e *ending, began time.Time) {
 	ctx := context.WithoutCancel(t.ctx)
 	memory, _ := sizes(t.phase())
 	e.usage = task.Usage{WallNS: time.Since(began).Nanoseconds(), MemoryMB: int(memory >> 20), InBytes: e.result.InBytes, OutBytes: e.result.OutBytes}
-	if u, err := w.zone.Usage(ctx); err == nil {
-		e.oom = u.Memory.OOMKills > w.meter.Memory.OOMKills
-		since(&e.usage, &u, &w.meter)
-		w.meter = u
-	}
+	u := w.zone.Usage()
+	e.oom = u.Memory.OOMKills > w.meter.Memory.OOMKills
+	since(&e.usage, &u, &w.meter)
+	w.meter = u
 	failed := e.exec != nil || !e.status.Success()
 	if failed && !t.cancelled() {
 		e.full = w.zone.Full(ctx)

@@ -339,4 +339,3 @@ func (s *supervisor) failure(id string) *jobs.Failure {
 	}
 	return d.Failure
 }
-

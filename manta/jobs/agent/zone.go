@@ -29,7 +29,7 @@ type zone interface {
 	Hide(ctx context.Context) error
 	Store(ctx context.Context, name string, r io.Reader) error
 	Exec(ctx context.Context, args, env []string, in, out, err *os.File) (zones.ExitStatus, error)
-	Usage(ctx context.Context) (zones.Usage, error)
+	Usage() zones.Usage
 	Full(ctx context.Context) bool
 	TakeCore() (*cell.Core, error)
 	Return()

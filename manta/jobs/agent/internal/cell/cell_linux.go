@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/oci"
 	"github.com/mobulacloud/mobula/zones/pool"
 )
 
@@ -25,13 +26,15 @@ type Cell struct {
 	lease  *pool.Lease
 	zone   pool.Zone
 	holder *holder
-	window *os.Root
+	meter  *oci.Meter
+	window string
 	dir    string // where files of the zone's own file system are made
 	memory int64
 	disk   int64
 
 	once  sync.Once
 	shown string // what Show made
+	above string // the directory below window that was made for the last one, "" for none
 	given bool
 }
 
@@ -53,9 +56,7 @@ func (c *Cells) Get(ctx context.Context) (*Cell, error) {
 func (z *Cell) open(ctx context.Context) (err error) {
 	for _, mt := range z.zone.Machine.Mounts {
 		if mt.Target == InputDir {
-			if z.window, err = os.OpenRoot(mt.Source); err != nil {
-				return err
-			}
+			z.window = mt.Source
 		}
 	}
 	root, err := z.cells.files.Root(ctx, z.cells.datasetOf(z.zone.Machine))
@@ -65,7 +66,8 @@ func (z *Cell) open(ctx context.Context) (err error) {
 	if z.dir = root.Dir; z.dir == "" {
 		z.dir = root.Upper
 	}
-	return nil
+	z.meter, err = z.cells.driver.Meter(z.zone.ID)
+	return err
 }
 
 // ID is the zone's.
@@ -118,7 +120,7 @@ func (z *Cell) ShowCopy(name string, r io.Reader) (*os.File, error) {
 			return nil, errors.Join(err, z.Hide(context.Background()))
 		}
 	}
-	in, err := z.window.Open(strings.TrimPrefix(z.shown, "/"))
+	in, err := os.Open(z.window + z.shown)
 	if err = errors.Join(f.Chmod(0o444), f.Close(), err); err != nil {
 		return nil, errors.Join(err, z.Hide(context.Background()))
 	}
@@ -144,24 +146,38 @@ func (z *Cell) ShowFile(ctx context.Context, name string, file *os.File) (*os.Fi
 	return in, nil
 }
 
-// place makes a file below the window, with the directories above it.
+// place makes a file below the window, with the directories above it. Nobody but this process can make anything there, so no link is in the way. The
+// directories are left for the next one, as inputs of a job mostly lie together.
 func (z *Cell) place(name string) (*os.File, error) {
 	if z.shown != "" {
 		return nil, errors.New("cell: an input is shown already")
 	}
 	name = path.Clean("/" + name)
-	rel := strings.TrimPrefix(name, "/")
-	if dir := path.Dir(rel); dir != "." {
-		if err := z.window.MkdirAll(dir, 0o755); err != nil {
+	if dir := path.Dir(name); dir != z.above {
+		if err := z.clear(); err != nil {
 			return nil, err
 		}
+		if err := os.MkdirAll(z.window+dir, 0o755); err != nil {
+			return nil, err
+		}
+		z.above = dir
 	}
-	f, err := z.window.OpenFile(rel, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	f, err := os.OpenFile(z.window+name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	z.shown = name
 	return f, nil
+}
+
+// clear removes the directories of the last input.
+func (z *Cell) clear() error {
+	if z.above == "" || z.above == "/" {
+		return nil
+	}
+	top, _, _ := strings.Cut(strings.TrimPrefix(z.above, "/"), "/")
+	z.above = ""
+	return os.RemoveAll(filepath.Join(z.window, top))
 }
 
 // openInside opens a file of the zone by its path there. Nobody inside has power over what is mounted at InputDir.
@@ -194,8 +210,7 @@ func (z *Cell) Hide(ctx context.Context) error {
 		}
 		z.given = false
 	}
-	top, _, _ := strings.Cut(strings.TrimPrefix(z.shown, "/"), "/")
-	if err := z.window.RemoveAll(top); err != nil {
+	if err := remove(z.window + z.shown); err != nil {
 		return err
 	}
 	z.shown = ""
@@ -230,10 +245,8 @@ func (z *Cell) Exec(ctx context.Context, args, env []string, in, out, err *os.Fi
 	return zones.Run(ctx, z.cells.driver, z.zone.ID, req)
 }
 
-// Usage reads the zone's meters.
-func (z *Cell) Usage(ctx context.Context) (zones.Usage, error) {
-	return z.cells.driver.Usage(ctx, z.zone.ID)
-}
+// Usage reads those of the zone's meters that an oci.Meter has.
+func (z *Cell) Usage() zones.Usage { return z.meter.Read() }
 
 // Full reports whether the zone's file system has no room left.
 func (z *Cell) Full(ctx context.Context) bool {
@@ -252,8 +265,8 @@ func (z *Cell) Discard() { z.back((*pool.Lease).Discard) }
 
 func (z *Cell) back(how func(*pool.Lease)) {
 	z.once.Do(func() {
-		if z.window != nil {
-			z.window.Close()
+		if z.meter != nil {
+			z.meter.Close()
 		}
 		z.holder.port.Close()
 		how(z.lease)

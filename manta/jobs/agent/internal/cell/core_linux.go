@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -21,12 +22,7 @@ type Core struct {
 // TakeCore takes the newest core dump out of the zone: it has no name there any more. nil if there is none. Those that programs left in other
 // directories are not found.
 func (z *Cell) TakeCore() (*Core, error) {
-	root, err := os.OpenRoot(z.root())
-	if err != nil {
-		return nil, err
-	}
-	defer root.Close()
-	dir, err := root.Open(".")
+	dir, err := os.Open(z.root())
 	if err != nil {
 		return nil, err
 	}
@@ -35,11 +31,17 @@ func (z *Cell) TakeCore() (*Core, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name != "core" && !strings.HasPrefix(name, "core.") })
+	if len(names) == 0 {
+		return nil, nil
+	}
+	root, err := os.OpenRoot(z.root())
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
 	var newest fs.FileInfo
 	for _, name := range names {
-		if name != "core" && !strings.HasPrefix(name, "core.") {
-			continue
-		}
 		if st, err := root.Lstat(name); err == nil && st.Mode().IsRegular() && st.Size() > 0 && (newest == nil || st.ModTime().After(newest.ModTime())) {
 			newest = st
 		}

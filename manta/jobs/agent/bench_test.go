@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"github.com/mobulacloud/mobula/manta/jobs"
+	"github.com/mobulacloud/mobula/manta/jobs/task"
+)
+
+// BenchmarkSmallTasks is one job of grep -c on objects of 4 KiB; an operation is a task.
+func BenchmarkSmallTasks(b *testing.B) {
+	w := newWorld(b, nil)
+	s := w.connect("sup")
+	const objects = 64
+	var inputs []*task.Input
+	for i := range objects {
+		inputs = append(inputs, w.put("alice", fmt.Sprintf("/alice/stor/o%d", i), strings.Repeat("a line with an x in it\n", 178)))
+	}
+	job := s.open("alice", jobs.Phase{Exec: "grep -c x"})
+	s.output("alice", s.start(job, 0, inputs[0]))
+	left, inZones := 0, int64(0)
+	var before, after unix.Rusage
+	unix.Getrusage(unix.RUSAGE_SELF, &before)
+	receive := func() {
+		list, err := s.stream.Receive(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, r := range list {
+			if r.Done != nil {
+				left--
+				inZones += r.Done.Usage.UserNS + r.Done.Usage.SystemNS
+				if r.Done.Failure != nil {
+					b.Fatalf("%+v", r.Done.Failure)
+				}
+			}
+		}
+	}
+	n := 0
+	for b.Loop() {
+		for left >= 200 {
+			receive()
+		}
+		s.send(task.Order{Start: &task.Start{Job: job, Task: uuid.NewString(), Input: inputs[n%objects]}})
+		left++
+		n++
+	}
+	for left > 0 {
+		receive()
+	}
+	unix.Getrusage(unix.RUSAGE_SELF, &after)
+	here := after.Utime.Nano() - before.Utime.Nano() + after.Stime.Nano() - before.Stime.Nano()
+	b.ReportMetric(float64(here)/1e6/float64(n), "here-cpu-ms/op")
+	b.ReportMetric(float64(inZones)/1e6/float64(n), "zones-cpu-ms/op")
+	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "tasks/s")
+}
