@@ -35,7 +35,7 @@ var networkModules = []string{
 	"drivers/net/veth.ko", "drivers/net/tun.ko", "lib/libcrc32c.ko", "net/netfilter/nfnetlink.ko", "net/netfilter/nf_tables.ko",
 	"net/bridge/netfilter/nft_meta_bridge.ko", "net/ipv4/netfilter/nf_defrag_ipv4.ko", "net/ipv6/netfilter/nf_defrag_ipv6.ko",
 	"net/netfilter/nf_conntrack.ko", "net/netfilter/nf_nat.ko", "net/netfilter/nft_chain_nat.ko", "net/netfilter/nft_masq.ko",
-	"net/netfilter/nft_ct.ko", "net/netfilter/nf_log_syslog.ko", "net/netfilter/nft_log.ko", "net/ipv4/udp_tunnel.ko",
+	"net/netfilter/nft_ct.ko", "net/netfilter/nft_limit.ko", "net/netfilter/nf_log_syslog.ko", "net/netfilter/nft_log.ko", "net/ipv4/udp_tunnel.ko",
 	"net/ipv6/ip6_udp_tunnel.ko", "drivers/net/vxlan/vxlan.ko",
 }
 

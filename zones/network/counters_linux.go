@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -22,6 +23,14 @@ type Counters struct {
 	// ip-spoof, nd-spoof, dhcp-spoof, restricted-traffic, foreign-frame, blocked-port; and, the same for all of a
 	// zone's NICs, firewall, flow-table-full, bad-fragment.
 	Dropped map[string]uint64
+	// Logged counts, by the firewall rule's uuid, the packets of rules that log; the same for all of a zone's NICs.
+	Logged map[string]LogCounters
+}
+
+// LogCounters are of one firewall rule that logs.
+type LogCounters struct {
+	// Packets are those that the rule decided, Lines how many of them were written to the log; see [LogRate].
+	Packets, Lines uint64
 }
 
 // Counters reads the meters of a zone's NICs, in order of their names. A zone without a network has none.
@@ -35,17 +44,17 @@ func (n *Network) Counters(ctx context.Context, zone string) ([]Counters, error)
 		return nil, err
 	}
 	defer b.release()
-	firewall := map[string]uint64{}
+	firewall, logs := map[string]uint64{}, map[string]LogCounters{}
 	out, in := zoneChains(zone)
 	newOut, newIn := newFlowChains(zone)
 	for _, c := range []string{out, in, newOut, newIn} {
-		if err := b.dropped(c, firewall); err != nil {
+		if err := b.count(c, firewall, logs); err != nil {
 			return nil, fmt.Errorf("counters of zone %s: %w", zone, err)
 		}
 	}
 	var all []Counters
 	for _, l := range links {
-		c := Counters{MAC: l.mac, Dropped: map[string]uint64{}, Usage: zones.NetworkUsage{Interface: l.iface}}
+		c := Counters{MAC: l.mac, Dropped: map[string]uint64{}, Logged: maps.Clone(logs), Usage: zones.NetworkUsage{Interface: l.iface}}
 		if s := l.link.Attrs().Statistics; s != nil {
 			// What the host's end receives is what the zone sent.
 			u := &c.Usage
@@ -57,7 +66,7 @@ func (n *Network) Counters(ctx context.Context, zone string) ([]Counters, error)
 		}
 		out, in := nicChains(zone, l.link.Attrs().Name)
 		for _, chain := range []string{out, in} {
-			if err := b.dropped(chain, c.Dropped); err != nil {
+			if err := b.count(chain, c.Dropped, nil); err != nil {
 				return nil, fmt.Errorf("counters of zone %s: %w", zone, err)
 			}
 		}
@@ -68,8 +77,8 @@ func (n *Network) Counters(ctx context.Context, zone string) ([]Counters, error)
 	return all, ctx.Err()
 }
 
-// dropped adds up the counters of a chain's labelled rules. A chain that is not there has none.
-func (b *batch) dropped(chain string, into map[string]uint64) error {
+// count adds up the counters of a chain's labelled rules. A chain that is not there has none.
+func (b *batch) count(chain string, dropped map[string]uint64, logs map[string]LogCounters) error {
 	rules, err := b.c.GetRules(b.t, &nftables.Chain{Table: b.t, Name: chain})
 	if err != nil {
 		return err
@@ -79,10 +88,17 @@ func (b *batch) dropped(chain string, into map[string]uint64) error {
 		if !ok {
 			continue
 		}
+		var counted []uint64
 		for _, e := range r.Exprs {
 			if c, ok := e.(*expr.Counter); ok {
-				into[label] += c.Packets
+				counted = append(counted, c.Packets)
 			}
+		}
+		if rule, ok := strings.CutPrefix(label, logLabel); ok && len(counted) == 2 {
+			l := logs[rule]
+			logs[rule] = LogCounters{l.Packets + counted[0], l.Lines + counted[1]}
+		} else if len(counted) > 0 {
+			dropped[label] += counted[0]
 		}
 	}
 	return nil

@@ -93,37 +93,49 @@ func (b *batch) lines(c *nftables.Chain, lines []firewall.Match, allowed string)
 		if l.Action == firewall.Allow {
 			verdictOf, label = verdict(expr.VerdictGoto, allowed), ""
 		}
-		if l.Log {
-			verdictOf = match(logged(l), verdictOf)
-		}
-		if l.Anyone {
-			// IPv4 and IPv6 alike; the control protocols' numbers belong to one of them.
-			what := b.what(l)
-			switch l.Protocol {
-			case firewall.ICMP:
-				what = match(isIPv4, what)
-			case firewall.ICMP6:
-				what = match(isIPv6, what)
+		for _, m := range b.matches(l, peerOffset) {
+			if l.Log {
+				b.rule(c, logLabel+l.Rule, m(), logged(l))
 			}
-			b.rule(c, label, what, verdictOf)
-			continue
-		}
-		v4, v6 := split(l.Peers)
-		if len(v4) > 0 {
-			b.rule(c, label, isIPv4, ip(peerOffset[0], 4), b.in(nftables.TypeIPAddr, true, prefixes(v4), false), b.what(l), verdictOf)
-		}
-		if len(v6) > 0 {
-			b.rule(c, label, isIPv6, ip(peerOffset[1], 16), b.in(nftables.TypeIP6Addr, true, prefixes(v6), false), b.what(l), verdictOf)
+			b.rule(c, label, m(), verdictOf)
 		}
 	}
+}
+
+// matches gives what a line matches, once for each rule that it takes. Each call makes sets that one rule must use: the kernel refuses a batch
+// with a set that none does.
+func (b *batch) matches(l *firewall.Match, peerOffset [2]uint32) (out []func() []expr.Any) {
+	if l.Anyone {
+		// IPv4 and IPv6 alike; the control protocols' numbers belong to one of them.
+		return []func() []expr.Any{func() []expr.Any {
+			switch what := b.what(l); l.Protocol {
+			case firewall.ICMP:
+				return match(isIPv4, what)
+			case firewall.ICMP6:
+				return match(isIPv6, what)
+			default:
+				return what
+			}
+		}}
+	}
+	v4, v6 := split(l.Peers)
+	if len(v4) > 0 {
+		out = append(out, func() []expr.Any {
+			return match(isIPv4, ip(peerOffset[0], 4), b.in(nftables.TypeIPAddr, true, prefixes(v4), false), b.what(l))
+		})
+	}
+	if len(v6) > 0 {
+		out = append(out, func() []expr.Any {
+			return match(isIPv6, ip(peerOffset[1], 16), b.in(nftables.TypeIP6Addr, true, prefixes(v6), false), b.what(l))
+		})
+	}
+	return out
 }
 
 // allowedIn tells from the chain of new flows whether lines are inbound.
 func allowedIn(chain string) bool { return len(chain) > 3 && chain[len(chain)-3:] == "-in" }
 
 // what matches a line's protocol with its ports or types.
-//
-// Each call makes a set that one rule must use: the kernel refuses a batch with a set that none does.
 func (b *batch) what(l *firewall.Match) []expr.Any {
 	m := proto(l.Protocol.Number())
 	var ranges []span
@@ -146,10 +158,22 @@ func (b *batch) what(l *firewall.Match) []expr.Any {
 	return match(m, transport(offset, 2), b.in(nftables.TypeInetService, true, spans(ranges), false))
 }
 
-// logged writes a line to the kernel's log with the rule's uuid, for every packet that the rule decides: there is no bound on their number.
+// What is written to the kernel's log is bounded for each rule, so that nobody can fill the host's disk by sending: LogRate lines a second, and
+// LogBurst at once. Counters say how many packets there were.
+const (
+	LogRate  = 10
+	LogBurst = 50
+
+	logLabel = "log "
+)
+
+// logged counts a packet, and writes a line with the rule's uuid to the kernel's log unless there were too many.
 func logged(l *firewall.Match) []expr.Any {
 	prefix := "mobula " + l.Rule + " " + l.Action.String() + " "
 	return []expr.Any{
+		&expr.Counter{},
+		&expr.Limit{Type: expr.LimitTypePkts, Rate: LogRate, Unit: expr.LimitTimeSecond, Burst: LogBurst},
+		&expr.Counter{},
 		&expr.Log{Key: 1<<unix.NFTA_LOG_PREFIX | 1<<unix.NFTA_LOG_LEVEL, Level: expr.LogLevelInfo, Data: []byte(prefix[:min(len(prefix), 120)])},
 	}
 }
