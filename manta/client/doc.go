@@ -18,6 +18,8 @@
 //	directories.go PutDirectory, MakeAll, List, Walk, RemoveAll
 //	links.go       PutLink
 //	multipart.go   the operations of multipart upload
+//	jobs.go        CreateJob and its builder, ListJobs
+//	job.go         Job: input, status, waiting;  joblists.go: what came of it
 //	transfer.go    Upload and Download: large files in parallel parts, with resume and progress
 //	presign.go     SignURL;  token.go: CreateToken
 //	wait.go        waiters
@@ -33,7 +35,7 @@
 // # Retries
 //
 // One layer retries: go-retryablehttp, below the stack, and only requests that may be repeated safely (no body or one that can be rewound, no
-// condition, not POST). A download that breaks goes on where it stopped, with If-Match, so that it is never a mixture of two objects.
+// condition, no POST but one that may be repeated). A download that breaks goes on where it stopped, with If-Match, so that it is never a mixture of two objects.
 //
 // Stability: experimental.
 package client
