@@ -124,7 +124,7 @@ func (l *load) path(i int) string {
 
 // fill stores the objects, and writes the same content to files.
 func (l *load) fill(ctx context.Context) error {
-	body := bytes.Repeat([]byte("a line of text with an x\nand one without\n"), int(l.size/42)+1)[:l.size]
+	body := bytes.Repeat([]byte("a line of text with an x\nand one without\n"), int(l.size/40)+1)[:l.size]
 	if err := l.store.MakeAll(ctx, filepath.Dir(l.path(0))); err != nil {
 		return err
 	}

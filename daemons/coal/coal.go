@@ -10,16 +10,19 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mobulacloud/mobula/daemons/internal/admin"
+	"github.com/mobulacloud/mobula/daemons/internal/compute"
 	"github.com/mobulacloud/mobula/daemons/internal/control"
 	"github.com/mobulacloud/mobula/daemons/internal/front"
 	"github.com/mobulacloud/mobula/daemons/internal/serve"
 	"github.com/mobulacloud/mobula/daemons/internal/statedir"
+	"github.com/mobulacloud/mobula/manta/jobs/agent"
 	"github.com/mobulacloud/mobula/sdc"
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/fleet"
@@ -41,6 +44,8 @@ type coal struct {
 	opened                chan struct{} // closed when front is set, or never will be
 	front                 *front.Front
 	nodes                 []node
+	compute               compute.Config
+	agent                 atomic.Pointer[agent.Agent] // nil until tasks can run
 }
 
 // A node is a storage node in this process.
@@ -108,9 +113,40 @@ func (c *coal) reporter(n node) *fleet.Reporter {
 	return &fleet.Reporter{Node: n.Store, Registrar: c.front.Registry, Identity: fleet.Report{Node: n.name, Datacenter: datacenter}, Logger: c.log}
 }
 
-// start starts what runs in the background until ctx ends.
-func (c *coal) start(ctx context.Context, parts *errgroup.Group) {
+// runTasks runs tasks of jobs on all nodes until ctx ends. A machine on which it cannot is still a store, so that is said and is no error.
+func (c *coal) runTasks(ctx context.Context, say func(string)) error {
+	cfg := c.compute
+	cfg.Name, cfg.Dir, cfg.Log, cfg.Front, cfg.FrontURL = program, c.state.Path(computeDir), c.log, c.front.Inside, front.InsideURL
+	cfg.Stores = map[string]agent.Store{}
+	for _, n := range c.nodes {
+		cfg.Stores[n.name] = n.Store
+	}
+	a, err := compute.Open(ctx, cfg)
+	if err != nil {
+		if ctx.Err() == nil {
+			say(fmt.Sprintf("coal: jobs are off: %v", err))
+		}
+		return nil
+	}
+	for _, missing := range a.Missing() {
+		say("coal: jobs: " + missing)
+	}
+	c.agent.Store(a)
+	c.front.Agents.Set(program, a)
+	defer c.front.Agents.Set(program, nil)
+	if err := a.Run(ctx); err != nil {
+		return fmt.Errorf("tasks of jobs: %w", err)
+	}
+	return nil
+}
+
+// computeDir is where the agent of tasks keeps its file systems, below coal's directory.
+const computeDir = "compute"
+
+// start starts what runs in the background until ctx ends. say tells people what is missing.
+func (c *coal) start(ctx context.Context, parts *errgroup.Group, say func(string)) {
 	parts.Go(func() error { return c.front.Run(ctx) })
+	parts.Go(func() error { return c.runTasks(ctx, say) })
 	for _, n := range c.nodes {
 		parts.Go(func() error {
 			err := c.reporter(n).Run(ctx)
@@ -191,6 +227,7 @@ func (c *coal) addDoors(ctl *control.Server, shutdown func()) error {
 		for _, n := range c.nodes {
 			d.Collect(admin.Struct("mobula_node", map[string]string{"node": n.name}, n.Metrics))
 		}
+		compute.Describe(d, c.agent.Load)
 		c.doors.Add(c.admin, admin.Server(d.Handler()))
 	}
 	mux := http.NewServeMux()

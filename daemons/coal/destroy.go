@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"path/filepath"
 
+	"github.com/mobulacloud/mobula/daemons/internal/compute"
 	"github.com/mobulacloud/mobula/daemons/internal/control"
 	"github.com/mobulacloud/mobula/daemons/internal/proc"
 	"github.com/mobulacloud/mobula/daemons/internal/statedir"
@@ -27,5 +28,5 @@ func destroy(ctx context.Context, env *proc.Env, args []string) error {
 	if err != nil && !errors.Is(err, control.ErrNotRunning) {
 		return fmt.Errorf("stop coal: %w", err)
 	}
-	return statedir.Remove(ctx, abs, program)
+	return statedir.Remove(ctx, abs, program, func() error { return compute.Remove(ctx, filepath.Join(abs, computeDir), nil) })
 }

@@ -13,11 +13,13 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/mobulacloud/mobula/daemons/internal/compute"
 	"github.com/mobulacloud/mobula/daemons/internal/control"
 	"github.com/mobulacloud/mobula/daemons/internal/proc"
 )
 
 func main() {
+	compute.Tool() // a task's zone knows this program by the names of its tools
 	env := proc.OS("coal")
 	os.Exit(proc.Main(env, os.Args[1:], commands()))
 }

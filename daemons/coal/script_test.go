@@ -54,6 +54,13 @@ func TestScripts(t *testing.T) {
 	runScripts(t, "testdata/large", nil)
 }
 
+// TestJobScripts runs testdata/jobs: compute with the unmodified mjob and mlogin.
+func TestJobScripts(t *testing.T) {
+	testenv.NeedRoot(t)
+	testenv.NeedTool(t, "manta-clients", "mjob")
+	runScripts(t, "testdata/jobs", nil)
+}
+
 // TestScriptsOnPostgres runs the same scripts with the records in PostgreSQL, in one database and on a ring of three.
 func TestScriptsOnPostgres(t *testing.T) {
 	testenv.NeedTool(t, "manta-clients", "mput")

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mobulacloud/mobula/daemons/internal/compute"
 	"github.com/mobulacloud/mobula/daemons/internal/config"
 	"github.com/mobulacloud/mobula/daemons/internal/front"
 	"github.com/mobulacloud/mobula/daemons/internal/proc"
@@ -47,7 +48,8 @@ func parseUp(env *proc.Env, args []string) (upFlags, error) {
 
 // sections are the file that -config names: the sections of the separate daemons.
 type sections struct {
-	Store front.Config `json:"store"`
+	Store   front.Config   `json:"store"`
+	Compute compute.Config `json:"compute"`
 }
 
 // up runs coal until ctx ends.
@@ -68,7 +70,7 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 		debug.SetMemoryLimit(memoryLimit)
 	}
 	// Doors first: a port that is taken is found out before anything is made.
-	c := &coal{log: log, opened: make(chan struct{})}
+	c := &coal{log: log, opened: make(chan struct{}), compute: cfg.Compute}
 	defer c.doors.Close()
 	for _, d := range []struct {
 		name, address string
@@ -116,7 +118,7 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	parts, background := errgroup.WithContext(background)
-	c.start(background, parts)
+	c.start(background, parts, func(line string) { fmt.Fprintln(env.Stderr, line) })
 	parts.Go(func() error { return agent.Serve(background, agentSocket) })
 	front, shutdown := context.WithCancel(ctx)
 	defer shutdown()

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -19,6 +20,8 @@ import (
 	"github.com/mobulacloud/mobula/daemons/internal/admin"
 	"github.com/mobulacloud/mobula/manta/audit"
 	"github.com/mobulacloud/mobula/manta/gc"
+	"github.com/mobulacloud/mobula/manta/jobs"
+	"github.com/mobulacloud/mobula/manta/jobs/supervisor"
 	"github.com/mobulacloud/mobula/manta/mpu"
 	"github.com/mobulacloud/mobula/manta/namespace"
 	"github.com/mobulacloud/mobula/manta/repair"
@@ -87,6 +90,8 @@ type Config struct {
 	// Tokens are the keys of authentication tokens. None means keys that are made at the first start and kept in the state directory.
 	Tokens *authcache.TokenConfig `json:"tokens,omitempty"`
 
+	Jobs Jobs `json:"jobs,omitzero"`
+
 	Dir  string                                   `json:"-"` // of state
 	Dial func(fleet.Report) (storage.Node, error) `json:"-"` // the storage node of a report
 	Name string                                   `json:"-"` // the x-server-name of answers; the host's when empty
@@ -111,12 +116,18 @@ type Front struct {
 	Door      *webapi.Server // the first version's dialect
 	DoorV2    *webapi.Server
 
+	Jobs       *jobs.Records
+	Supervisor *supervisor.Supervisor
+	Agents     Agents          // those that the supervisor gives tasks to; the daemon says which
+	Inside     *http.Transport // carries requests to InsideURL while Run runs
+
 	Repair  *repair.Service
 	Garbage *gc.Collector
 	Auditor *audit.Auditor
 
 	noAudit  bool
 	requests *webapi.AuditLog
+	inside   *inside
 	log      *slog.Logger
 }
 
@@ -137,7 +148,10 @@ func Open(ctx context.Context, cfg Config) (_ *Front, err error) {
 	if err := f.openStorage(ctx, cfg); err != nil {
 		return nil, err
 	}
-	return f, f.openDoors(ctx, cfg)
+	if err := f.openDoors(ctx, cfg); err != nil {
+		return nil, err
+	}
+	return f, f.openSupervisor(cfg)
 }
 
 func (f *Front) openIdentity(ctx context.Context, cfg Config) (err error) {
@@ -204,8 +218,12 @@ func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
 	if err := f.openAudit(ctx, cfg); err != nil {
 		return err
 	}
+	routes, err := f.openJobs(ctx)
+	if err != nil {
+		return err
+	}
 	web := webapi.Config{
-		Namespace: f.Namespace, Storage: f.Storage, Identity: f.Identity, Uploads: f.Uploads,
+		Routes: routes, Namespace: f.Namespace, Storage: f.Storage, Identity: f.Identity, Uploads: f.Uploads,
 		Name: cfg.Name, MaxObjectSize: cfg.MaxObjectMB << 20, Copies: cfg.Copies, MaxCopies: cfg.MaxCopies,
 		StallTimeout: time.Duration(cfg.StallSeconds) * time.Second, IdleTimeout: time.Duration(cfg.IdleSeconds) * time.Second,
 		MaxConnections: cfg.MaxConnections, MaxRequests: cfg.MaxRequests, SnaplinksDisabled: cfg.SnaplinksDisabled, Forwarded: cfg.Forwarded, Logger: cfg.Log,
@@ -246,7 +264,7 @@ func (f *Front) openAudit(ctx context.Context, cfg Config) (err error) {
 func (f *Front) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	parts := map[string]func(context.Context) error{
-		"identity": f.Identity.Run, "fleet": f.Fleet.Run, "repair": f.Repair.Run, "garbage collection": f.Garbage.Run, "audit": f.Auditor.Run,
+		"identity": f.Identity.Run, "fleet": f.Fleet.Run, "repair": f.Repair.Run, "garbage collection": f.Garbage.Run, "jobs": f.runJobs, "audit": f.Auditor.Run,
 	}
 	if f.noAudit {
 		delete(parts, "audit")
@@ -322,4 +340,5 @@ func (f *Front) Describe(d *admin.Door) {
 	d.Collect(admin.Struct("mobula_garbage", nil, f.Garbage.Metrics))
 	d.Collect(admin.Struct("mobula_audit", nil, f.Auditor.Metrics))
 	d.Collect(admin.Struct("mobula_identity", nil, f.Identity.Metrics))
+	d.Collect(admin.Struct("mobula_jobs", nil, f.Supervisor.Metrics))
 }

@@ -126,8 +126,9 @@ func (d *Dir) take() error {
 }
 
 // Remove waits for the process that has the directory to end and removes it with everything in it. A directory that is not there is
-// no error; one that is not the program's is left alone.
-func Remove(ctx context.Context, path, program string) error {
+// no error; one that is not the program's is left alone. Before anything is removed, undo ends what the directory knows of outside itself;
+// if it cannot, the directory stays.
+func Remove(ctx context.Context, path, program string, undo func() error) error {
 	d := &Dir{path: path, program: program}
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -149,6 +150,11 @@ func Remove(ctx context.Context, path, program string) error {
 		}
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if undo != nil {
+		if err := undo(); err != nil {
+			return err
+		}
 	}
 	return os.RemoveAll(path)
 }

@@ -27,7 +27,7 @@ func TestOpen_isExclusiveAndKnowsItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	go func() { done <- Remove(t.Context(), path, "prog") }()
+	go func() { done <- Remove(t.Context(), path, "prog", nil) }()
 	select {
 	case err := <-done:
 		t.Fatalf("Remove of an open directory returned %v", err)
@@ -53,7 +53,7 @@ func TestOpen_leavesOthersAlone(t *testing.T) {
 	if _, err := Open(path, "prog"); err == nil {
 		t.Error("Open took a directory that is not its own")
 	}
-	if err := Remove(t.Context(), path, "prog"); err == nil {
+	if err := Remove(t.Context(), path, "prog", nil); err == nil {
 		t.Error("Remove took a directory that is not its own")
 	}
 	if entries, _ := os.ReadDir(path); len(entries) != 1 {
@@ -92,7 +92,7 @@ func TestOpen_oldLayouts(t *testing.T) {
 		if err := d.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if err := Remove(t.Context(), path, program); err != nil {
+		if err := Remove(t.Context(), path, program, nil); err != nil {
 			t.Errorf("remove %s's directory: %v", program, err)
 		}
 	}
