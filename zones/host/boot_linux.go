@@ -58,14 +58,19 @@ func (h *Host) Start(ctx context.Context, id string, o StartOptions) error {
 	return zones.OpError("start", id, z.boot(ctx, o.Boot))
 }
 
-// Stop ends a zone: in order, then by force. One that does not run gives [zones.ErrNotRunning].
+// Stop ends a zone: in order, then by force. One that does not run gives [zones.ErrNotRunning]. With Force it does not wait for a verb that waits
+// for the zone to shut down, but ends that wait.
 func (h *Host) Stop(ctx context.Context, id string, o StopOptions) error {
+	killed := o.Force && h.overtake(ctx, id)
 	z, err := h.acquire(ctx, id)
 	if err != nil {
 		return zones.OpError("stop", id, err)
 	}
 	defer z.unlock()
 	if z.Handle == nil {
+		if killed {
+			return nil // by us, and whoever waited for it has cleaned up
+		}
 		return zones.OpError("stop", id, zones.ErrNotRunning)
 	}
 	if err := z.begin(op{Verb: "stop"}); err != nil {
@@ -76,12 +81,16 @@ func (h *Host) Stop(ctx context.Context, id string, o StopOptions) error {
 
 // Reboot ends a zone and starts it again. One that does not run gives [zones.ErrNotRunning].
 func (h *Host) Reboot(ctx context.Context, id string, o StopOptions) error {
+	killed := o.Force && h.overtake(ctx, id)
 	z, err := h.acquire(ctx, id)
 	if err != nil {
 		return zones.OpError("reboot", id, err)
 	}
 	defer z.unlock()
 	if z.Handle == nil {
+		if killed && z.Failure == "" {
+			return zones.OpError("reboot", id, z.boot(ctx, zones.Boot{}))
+		}
 		return zones.OpError("reboot", id, zones.ErrNotRunning)
 	}
 	if err := z.begin(op{Verb: "reboot", Running: true}); err != nil {
@@ -91,6 +100,26 @@ func (h *Host) Reboot(ctx context.Context, id string, o StopOptions) error {
 		return zones.OpError("reboot", id, errors.Join(err, z.settleOp(ctx)))
 	}
 	return zones.OpError("reboot", id, z.bootAgain(ctx))
+}
+
+// overtake kills the machine of a zone that another verb is busy with, which may be waiting for a shutdown that does not come, and reports
+// whether it did. A verb that is busy with something else finds its machine gone, and ends as it would if the zone had ended by itself.
+func (h *Host) overtake(ctx context.Context, id string) bool {
+	if !zones.ValidID(id) {
+		return false
+	}
+	unlock, err := h.lock(ctx, id, false)
+	if err == nil {
+		if _, err := h.load(id); errors.Is(err, zones.ErrNotExist) {
+			(&zone{Host: h, id: id}).forgetLock() // we made it
+		}
+		unlock()
+	}
+	if !errors.Is(err, errLocked) {
+		return false
+	}
+	d, err := h.running(ctx, id)
+	return err == nil && d.Signal(ctx, id, zones.SIGKILL) == nil
 }
 
 // Kill sends a signal, SIGKILL if none is named, to a zone's first program. It does not wait for an end.

@@ -337,12 +337,15 @@ func (h *Host) Delete(ctx context.Context, id string) error {
 }
 
 func (h *Host) delete(ctx context.Context, id string, anyway bool) error {
+	if r, err := h.load(id); err == nil && (anyway || !indestructible(r.Spec)) {
+		h.overtake(ctx, id)
+	}
 	z, err := h.acquireAny(ctx, id)
 	if err != nil {
 		return err
 	}
 	defer z.unlock()
-	if !anyway && (z.Spec.IndestructibleZoneroot || z.Spec.IndestructibleDelegated) {
+	if !anyway && indestructible(z.Spec) {
 		return fmt.Errorf("%w: the zone is marked indestructible", zones.ErrPermission)
 	}
 	if err := z.begin(op{Verb: "delete"}); err != nil {
@@ -353,6 +356,10 @@ func (h *Host) delete(ctx context.Context, id string, anyway bool) error {
 	}
 	h.log.Info("zone deleted", "zone", id)
 	return nil
+}
+
+func indestructible(s *zones.Spec) bool {
+	return s.IndestructibleZoneroot || s.IndestructibleDelegated
 }
 
 // eraseAll is erase with the zone's lock, which is ours until then.
