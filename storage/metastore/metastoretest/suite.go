@@ -41,6 +41,8 @@ func TestStore(t *testing.T, open func(t *testing.T) metastore.Store) {
 		{"Pages", testPages},
 		{"NotIndexed", testNotIndexed},
 		{"FindWhileWriting", testFindWhileWriting},
+		{"FindWhileDefining", testFindWhileDefining},
+		{"FindTwice", testFindTwice},
 		{"Watch", testWatch},
 		{"WatchResume", testWatchResume},
 		{"WatchWakes", testWatchWakes},

@@ -81,13 +81,45 @@ func (s *Store) counter(id uint32, key metastore.Key) (n int64, found bool, err 
 // Find implements metastore.Store. Each page is read at one point in time.
 func (s *Store) Find(ctx context.Context, name string, q metastore.Query) iter.Seq2[metastore.Record, error] {
 	return func(yield func(metastore.Record, error) bool) {
-		b, err := s.bucket(name)
-		if err != nil {
-			yield(metastore.Record{}, err)
-			return
+		q := q // what is left of it
+		for {
+			b, err := s.bucket(name)
+			if err == nil {
+				err = s.find(ctx, b, &q, yield)
+			}
+			switch {
+			case err == nil:
+				return
+			case !errors.Is(err, errStale):
+				yield(metastore.Record{}, err)
+				return
+			}
+			// Go on behind the last record, by the new schema.
 		}
-		engine.Find(ctx, guarded{source{s}}, b.schema, q)(yield)
 	}
+}
+
+// find answers what is left of a query, and leaves in it what is left after an error.
+func (s *Store) find(ctx context.Context, b *bucket, q *metastore.Query, yield func(metastore.Record, error) bool) error {
+	n := 0
+	var last metastore.Record
+	for r, err := range engine.Find(ctx, guarded{source{s}}, b.schema, *q) {
+		switch {
+		case err != nil && n == 0:
+			return err
+		case err != nil:
+			after := last
+			q.After, q.Limit = &after, max(q.Limit-n, 0)
+			return err
+		case !yield(r, nil):
+			return nil
+		}
+		if n++; n == q.Limit {
+			return nil
+		}
+		last = r
+	}
+	return nil
 }
 
 // guarded is a source that keeps the engine open during each call.
@@ -99,7 +131,11 @@ func (g guarded) Page(ctx context.Context, r engine.Request) ([]engine.Row, bool
 		return nil, false, err
 	}
 	defer leave()
-	return g.source.Page(ctx, r)
+	rows, done, err := g.source.Page(ctx, r)
+	if err == nil && !g.s.stands(r) {
+		return nil, false, errStale
+	}
+	return rows, done, err
 }
 
 func (g guarded) Get(ctx context.Context, bucket string, key metastore.Key) (metastore.Record, error) {

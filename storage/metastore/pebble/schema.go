@@ -105,6 +105,34 @@ func (s *Store) loadBuckets() error {
 	return nil
 }
 
+// restructure keeps everybody else from changing schemas, and from committing, until the function that it returns is called.
+func (s *Store) restructure() (done func()) {
+	s.schema.Lock()
+	s.restructures.Add(1)
+	return func() {
+		s.restructures.Add(1)
+		s.schema.Unlock()
+	}
+}
+
+// stands reports whether what a request has just read is still there by the present schemas. An index that was dropped reads as if it ended.
+func (s *Store) stands(r engine.Request) bool {
+	if s.restructures.Load()%2 == 1 {
+		s.schema.RLock() // what is gone may not be known yet
+		s.schema.RUnlock()
+	}
+	b := of(r.Schema)
+	now := s.buckets.Load().byName[b.Bucket.Name]
+	if now == b {
+		return true
+	}
+	return now != nil && now.ID == b.ID &&
+		(r.Scan.Index < 0 || slices.ContainsFunc(now.Indexes, func(x indexMeta) bool { return x.ID == b.Indexes[r.Scan.Index].ID }))
+}
+
+// errStale says that a query's index or bucket is gone; plan it anew.
+var errStale = errors.New("schemas have changed")
+
 // with returns the next generation, in which b replaces its namesake; a nil schema removes it.
 func (b *buckets) with(x *bucket, next uint32) *buckets {
 	n := &buckets{maps.Clone(b.byName), maps.Clone(b.byID), next}
@@ -128,8 +156,7 @@ func (s *Store) Define(ctx context.Context, want metastore.Bucket) error {
 		return err
 	}
 	defer leave()
-	s.schema.Lock()
-	defer s.schema.Unlock()
+	defer s.restructure()()
 	all := s.buckets.Load()
 	old := all.byName[want.Name]
 	if old != nil {
@@ -242,8 +269,7 @@ func (s *Store) Drop(ctx context.Context, name string) error {
 		return err
 	}
 	defer leave()
-	s.schema.Lock()
-	defer s.schema.Unlock()
+	defer s.restructure()()
 	all := s.buckets.Load()
 	b := all.byName[name]
 	if b == nil {

@@ -70,6 +70,8 @@ type Store struct {
 	closed bool
 	broken atomic.Pointer[error] // why the engine takes no more writes
 
+	restructures atomic.Uint64 // begun and ended changes of schemas: odd while one is under way
+
 	schema  sync.RWMutex // held for reading by commits, for writing by what changes schemas or selects and writes
 	buckets atomic.Pointer[buckets]
 

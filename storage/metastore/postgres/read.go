@@ -77,10 +77,13 @@ func (s *Store) Counter(ctx context.Context, name string, key metastore.Key) (n 
 // Find implements metastore.Store. Each page is one statement.
 func (s *Store) Find(ctx context.Context, name string, q metastore.Query) iter.Seq2[metastore.Record, error] {
 	return func(yield func(metastore.Record, error) bool) {
+		q := q // what is left of it
 		yielded, ended := false, false
 		for fresh := false; ; fresh = true {
 			all := s.buckets.Load()
 			err := fmt.Errorf("%w: %.80q", metastore.ErrNoBucket, name)
+			var last metastore.Record
+			n := 0
 			if b := all.byName[name]; b != nil {
 				err = nil
 				src := &guarded{s: s, generation: all.generation}
@@ -93,12 +96,20 @@ func (s *Store) Find(ctx context.Context, name string, q metastore.Query) iter.S
 					if ended = !yield(r, nil); ended {
 						return
 					}
+					if n++; n == q.Limit {
+						return
+					}
+					last = r
 				}
+			}
+			if err != nil && n > 0 { // go on behind the last record, by the new schema
+				q.After, q.Limit = &last, max(q.Limit-n, 0)
 			}
 			switch {
 			case err == nil:
 				return
-			case !yielded && (errors.Is(err, errStale) || !fresh && (errors.Is(err, metastore.ErrNoBucket) || errors.Is(err, metastore.ErrNotIndexed) || errors.Is(err, metastore.ErrInvalid))):
+			case errors.Is(err, errStale),
+				!yielded && !fresh && (errors.Is(err, metastore.ErrNoBucket) || errors.Is(err, metastore.ErrNotIndexed) || errors.Is(err, metastore.ErrInvalid)):
 				// Another process may have defined what we do not know yet.
 				leave, e := s.enter(ctx)
 				if e == nil {
@@ -116,8 +127,8 @@ func (s *Store) Find(ctx context.Context, name string, q metastore.Query) iter.S
 	}
 }
 
-// guarded is a source for Find: it takes a connection for each page, and looks once whether the schemas are still those that
-// the query was planned by.
+// guarded is a source for Find: it takes a connection for each page, and looks with each whether the schemas are still those that
+// the query was planned by: an index that was dropped reads as if it ended.
 type guarded struct {
 	s          *Store
 	generation string
@@ -133,16 +144,13 @@ func (g *guarded) Page(ctx context.Context, r engine.Request) ([]engine.Row, boo
 	p := newPage(g.s, r)
 	p.queue(batch)
 	var generation string
-	if g.generation != "" {
-		batch.Queue(g.s.sql.metaGet, "generation").QueryRow(func(row pgx.Row) error { return row.Scan(&generation) })
-	}
+	batch.Queue(g.s.sql.metaGet, "generation").QueryRow(func(row pgx.Row) error { return row.Scan(&generation) })
 	if err := g.s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, false, unavailable("find", err)
 	}
 	if generation != g.generation {
 		return nil, false, errStale
 	}
-	g.generation = ""
 	return p.rows, len(p.rows) < r.N, nil
 }
 

@@ -14,6 +14,7 @@ import (
 // Find implements metastore.Store. A query that names a partition asks one shard, any other all of them, a page at a time.
 func (s *Store) Find(ctx context.Context, bucket string, q metastore.Query) iter.Seq2[metastore.Record, error] {
 	return func(yield func(metastore.Record, error) bool) {
+		q := q // what is left of it
 		err := s.open(ctx)
 		if err == nil && reserved(bucket) {
 			err = fmt.Errorf("%w: %.80q", metastore.ErrNoBucket, bucket)
