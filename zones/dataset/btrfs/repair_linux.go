@@ -3,7 +3,6 @@ package btrfs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,23 +11,9 @@ import (
 )
 
 // repair finishes what killed processes left: pending changes are carried out, trees that no record names are deleted,
-// limits are set as recorded. It holds the pool's lock, so nobody is in the middle of anything.
+// limits are set as recorded.
 func (p *Pool) repair(ctx context.Context) error {
-	unlock, err := p.dir.Lock(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	all, err := p.dir.All()
-	if err != nil {
-		return err
-	}
-	for name, r := range all {
-		if err := p.repairOne(name, r); err != nil {
-			return fmt.Errorf("repair dataset %s: %w", name, err)
-		}
-	}
-	return p.sweepGroups()
+	return p.dir.Repair(ctx, p.repairOne, p.sweepGroups)
 }
 
 func (p *Pool) repairOne(name string, r pooldir.Record) error {
@@ -58,11 +43,6 @@ func (p *Pool) repairOne(name string, r pooldir.Record) error {
 			if err := destroy(filepath.Join(dir, "snap"), s.Name()); err != nil {
 				return err
 			}
-		}
-	}
-	if stray, _ := filepath.Glob(filepath.Join(dir, ".new-*")); len(stray) > 0 {
-		for _, s := range stray {
-			os.Remove(s)
 		}
 	}
 	if p.mode != quotaOff && r.Quota != 0 {

@@ -7,9 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/mobulacloud/mobula/zones/dataset"
 	"github.com/mobulacloud/mobula/zones/dataset/internal/pooldir"
@@ -20,20 +17,17 @@ func (p *Pool) Snapshot(ctx context.Context, name, snap string) (dataset.Snapsho
 	if err := dataset.ValidSnapshot(snap); err != nil {
 		return dataset.Snapshot{}, err
 	}
-	unlock, err := p.dir.Lock(ctx)
+	r, unlock, err := p.dir.Edit(ctx, name)
 	if err != nil {
 		return dataset.Snapshot{}, err
 	}
 	defer unlock()
-	r, err := p.dir.Load(name)
+	s, err := r.NewSnapshot(name, snap)
 	if err != nil {
 		return dataset.Snapshot{}, err
 	}
 	fail := func(err error) (dataset.Snapshot, error) {
 		return dataset.Snapshot{}, fmt.Errorf("snapshot %s@%s: %w", name, snap, mapError(err))
-	}
-	if r.Find(snap) >= 0 {
-		return fail(dataset.ErrExist)
 	}
 	if len(r.Lower) >= maxLayers {
 		return fail(fmt.Errorf("%d layers: %w", len(r.Lower), dataset.ErrUnsupported))
@@ -41,13 +35,12 @@ func (p *Pool) Snapshot(ctx context.Context, name, snap string) (dataset.Snapsho
 	if err := p.idle(name); err != nil {
 		return fail(err)
 	}
-	id := uuid.NewString()
 	dir := p.dir.Dataset(name)
-	r.Pending = &pooldir.Pending{Verb: "snapshot", Layer: id}
+	r.Pending = &pooldir.Pending{Verb: "snapshot", Layer: s.ID}
 	if err := pooldir.Save(dir, r); err != nil {
 		return fail(err)
 	}
-	s := pooldir.Snapshot{ID: id, Name: snap, Created: time.Now().UTC(), Lower: append([]string{id}, r.Lower...)}
+	s.Lower = append([]string{s.ID}, r.Lower...)
 	if err := p.freeze(dir, r, s); err != nil {
 		return fail(errors.Join(err, p.unfreeze(dir, r)))
 	}
@@ -92,24 +85,12 @@ func (p *Pool) unfreeze(dir string, r pooldir.Record) error {
 
 // DeleteSnapshot forgets a snapshot. Its layer stays as long as the dataset or a newer snapshot stands on it.
 func (p *Pool) DeleteSnapshot(ctx context.Context, name, snap string) error {
-	unlock, err := p.dir.Lock(ctx)
+	r, unlock, err := p.dir.Edit(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	r, err := p.dir.Load(name)
-	if err != nil {
-		return err
-	}
-	i := r.Find(snap)
-	if i < 0 {
-		return fmt.Errorf("snapshot %s@%s: %w", name, snap, dataset.ErrNotExist)
-	}
-	if err := p.dir.RefuseDependents(fmt.Sprintf("delete snapshot %s@%s", name, snap), r.ID, r.Snapshots[i].ID); err != nil {
-		return err
-	}
-	r.Snapshots = slices.Delete(slices.Clone(r.Snapshots), i, i+1)
-	if err := pooldir.Save(p.dir.Dataset(name), r); err != nil {
+	if _, _, err := p.dir.ForgetSnapshot(name, r, snap); err != nil {
 		return err
 	}
 	return p.sweep()
@@ -125,32 +106,17 @@ func (p *Pool) sweep() error {
 
 // Rollback throws the writable layer away and stands the dataset on the snapshot's layers again.
 func (p *Pool) Rollback(ctx context.Context, name, snap string) error {
-	unlock, err := p.dir.Lock(ctx)
+	r, unlock, err := p.dir.Edit(ctx, name)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	r, err := p.dir.Load(name)
-	if err != nil {
+	if r, err = p.dir.PlanRollback(name, r, snap); err != nil {
 		return err
-	}
-	i := r.Find(snap)
-	if i < 0 {
-		return fmt.Errorf("snapshot %s@%s: %w", name, snap, dataset.ErrNotExist)
-	}
-	var newer []string
-	for _, s := range r.Snapshots[i+1:] {
-		newer = append(newer, s.ID)
-	}
-	if len(newer) > 0 {
-		if err := p.dir.RefuseDependents(fmt.Sprintf("roll back to %s@%s", name, snap), r.ID, newer...); err != nil {
-			return err
-		}
 	}
 	if err := p.idle(name); err != nil {
 		return fmt.Errorf("roll back to %s@%s: %w", name, snap, err)
 	}
-	r.Pending = &pooldir.Pending{Verb: "rollback", Snapshot: r.Snapshots[i].ID}
 	if err := pooldir.Save(p.dir.Dataset(name), r); err != nil {
 		return err
 	}
@@ -162,21 +128,20 @@ func (p *Pool) Rollback(ctx context.Context, name, snap string) error {
 
 // rollback carries out what the record has pending; it may be repeated.
 func (p *Pool) rollback(name string, r pooldir.Record) error {
-	i := slices.IndexFunc(r.Snapshots, func(s pooldir.Snapshot) bool { return s.ID == r.Pending.Snapshot })
-	if i < 0 {
-		return fmt.Errorf("the record names no snapshot %s", r.Pending.Snapshot)
+	to, after, _, err := r.RolledBack()
+	if err != nil {
+		return err
 	}
 	dir := p.dir.Dataset(name)
 	old := p.dir.Temp()
 	if err := os.Rename(filepath.Join(dir, "upper"), old); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	r.Lower = r.Snapshots[i].Lower
-	if err := p.freshUpper(dir, r.Lower); err != nil {
+	after.Lower = to.Lower
+	if err := p.freshUpper(dir, after.Lower); err != nil {
 		return err
 	}
-	r.Snapshots, r.Pending = slices.Clone(r.Snapshots[:i+1]), nil
-	if err := pooldir.Save(dir, r); err != nil {
+	if err := pooldir.Save(dir, after); err != nil {
 		return err
 	}
 	return os.RemoveAll(old)
