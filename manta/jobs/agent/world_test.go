@@ -3,6 +3,8 @@ package agent
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
@@ -102,7 +104,7 @@ func storeWorld(t testing.TB) *world {
 	web.Listener = front.Listener(web.Listener)
 	web.Start()
 	w.url = web.URL
-	w.client = &http.Transport{MaxIdleConnsPerHost: 64, ExpectContinueTimeout: time.Second}
+	w.client = newFront()
 	t.Cleanup(func() {
 		w.client.CloseIdleConnections()
 		web.Close()
@@ -114,6 +116,16 @@ func storeWorld(t testing.TB) *world {
 		w.account(login)
 	}
 	return w
+}
+
+func newFront() *http.Transport {
+	return &http.Transport{MaxIdleConnsPerHost: 64, ExpectContinueTimeout: time.Second}
+}
+
+// runDir is where an agent on a directory keeps what does not outlive a boot.
+func runDir(dir string) string {
+	sum := sha256.Sum256([]byte(dir))
+	return "/run/mobula-jobs/" + hex.EncodeToString(sum[:4])
 }
 
 func (w *world) account(login string) {
