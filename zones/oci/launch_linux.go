@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -54,7 +55,21 @@ func (e *embedded) start(ctx context.Context, _ string, cfg *configs.Config, roo
 	}
 	defer told.Close()
 	order := zinit.Order{Type: zinit.OrderStart, First: uint32(cfg.UIDMappings[0].HostID), Size: uint32(cfg.UIDMappings[0].Size)}
-	more := p.trees
+	more := p.trees[:len(p.trees):len(p.trees)]
+	cg, err := manager.New(cfg.Cgroups)
+	if err != nil {
+		return l, err
+	}
+	unified := unifiedPath(cg.GetPaths())
+	if unified != "" {
+		group, err := makeGroup(unified)
+		if err != nil {
+			return l, err
+		}
+		defer group.Close()
+		order.Flags |= zinit.OrderGroup
+		more = append(more, group)
+	}
 	if path := cfg.Namespaces.PathOf(configs.NEWNET); path != "" {
 		net, err := os.Open(path)
 		if err != nil {
@@ -62,11 +77,7 @@ func (e *embedded) start(ctx context.Context, _ string, cfg *configs.Config, roo
 		}
 		defer net.Close()
 		order.Flags |= zinit.OrderNetNS
-		more = append(more[:len(more):len(more)], net)
-	}
-	cg, err := manager.New(cfg.Cgroups)
-	if err != nil {
-		return l, err
+		more = append(more, net)
 	}
 	// The groups are made beside the process.
 	grouped := make(chan error, 1)
@@ -86,7 +97,22 @@ func (e *embedded) start(ctx context.Context, _ string, cfg *configs.Config, roo
 		return l, errors.Join(err, gerr)
 	}
 	l.pid, l.cgroups, l.reap = proc.pid, cg.GetPaths(), func() { bury(proc.pid) }
-	return l, admit(ctx, proc, l.cgroups, cfg.Rlimits)
+	rest := maps.Clone(l.cgroups)
+	maps.DeleteFunc(rest, func(_, dir string) bool { return dir == unified }) // it was born there
+	return l, admit(ctx, proc, rest, cfg.Rlimits)
+}
+
+// unifiedPath is the one of the control groups that is of version 2, if any is.
+func unifiedPath(paths map[string]string) string {
+	return paths[""]
+}
+
+// makeGroup makes and opens a control group, before the library gets to it.
+func makeGroup(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return os.Open(dir)
 }
 
 // admit gives a process that waits the zone's resource limits, and lets it go on into the zone's control groups.

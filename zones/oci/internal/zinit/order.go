@@ -22,6 +22,8 @@ const (
 	OrderNetNS = 1 << iota
 	// OrderSingle says that the zone has one id only, the program's own.
 	OrderSingle
+	// OrderGroup says that the last descriptor, but for a network namespace, is a control group of version 2.
+	OrderGroup
 )
 
 // An order's descriptors are those of the listener, the configuration, the socket on which the new process waits and reports, and the plan;

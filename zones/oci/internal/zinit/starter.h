@@ -115,9 +115,13 @@ static void tell_host(void)
 }
 
 // new_process clones the calling process for the caller's parent. It returns as fork does.
-static pid_t new_process(uint64_t flags)
+static pid_t new_process(uint64_t flags, int group)
 {
 	struct clone_args a = {.flags = flags | CLONE_PARENT};
+	if (group >= 0) { // of version 2: to be born in it costs less than to move there
+		a.flags |= CLONE_INTO_CGROUP;
+		a.cgroup = group;
+	}
 	return syscall(SYS_clone3, &a, sizeof a);
 }
 
@@ -125,19 +129,20 @@ static struct zpid start_zone(const struct zorder *o, int *files, int nfiles)
 {
 	struct zpid answer = {0, 0};
 	uint64_t flags = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC;
-	int net = -1;
+	int net = -1, last = nfiles - 1;
 	if (o->type == ZS_USERNS)
 		flags = CLONE_NEWUSER;
 	else if (o->flags & ZS_NETNS) {
-		net = files[nfiles - 1];
+		net = files[last--];
 		// Everybody in there may bind low ports and ping, as the zone's root has no power over a namespace that is not its own.
 		if (setns(net, CLONE_NEWNET) < 0 || put_file("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0") < 0 ||
 		    put_file("/proc/sys/net/ipv4/ping_group_range", "0 2147483647") < 0)
 			answer.error = errno;
 	} else
 		flags |= CLONE_NEWNET;
+	int group = o->flags & ZS_GROUP ? files[last] : -1;
 	if (!answer.error) {
-		pid_t pid = new_process(flags);
+		pid_t pid = new_process(flags, group);
 		if (pid == 0)
 			become_zone(o, files, nfiles);
 		if (pid < 0)
@@ -174,7 +179,7 @@ static struct zpid enter_zone(const struct zorder *o, int *files, int nfiles)
 		if (setns(files[nfiles - 1], CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP) < 0)
 			answer.error = errno;
 		else {
-			pid_t pid = new_process(0);
+			pid_t pid = new_process(0, -1);
 			if (pid == 0) {
 				close(pipefd[1]);
 				become_zone(o, files, nfiles);

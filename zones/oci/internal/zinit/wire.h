@@ -60,7 +60,7 @@ struct zreport {
 };
 
 enum { ZS_START = 1, ZS_ENTER, ZS_USERNS }; // a process 1; one more process in the zone of the last descriptor, a pidfd; a user namespace
-enum { ZS_NETNS = 1, ZS_SINGLE = 2 };               // the last descriptor is its network namespace; the only id is first
+enum { ZS_NETNS = 1, ZS_SINGLE = 2, ZS_GROUP = 4 };        // the last descriptor is its network namespace; its only id is ours; the last but that is a control group
 enum { ZS_LISTEN, ZS_CONFIG, ZS_SYNC, ZS_PLAN, ZS_FIXED }; // descriptors that come first; then mounts
 enum { ZS_MAX_FILES = 250, ZS_MAX_GROUPS = 32 };
 

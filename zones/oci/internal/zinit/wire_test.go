@@ -39,7 +39,7 @@ func TestWire(t *testing.T) {
 		"ZM_EXITED": MsgExited, "ZM_OK": MsgOK, "ZP_TTY": FlagTTY, "ZP_STDIN": FlagStdin, "ZP_STDOUT": FlagStdout, "ZP_STDERR": FlagStderr,
 		"ZP_NO_NEW_PRIVS": FlagNoNewPrivs, "ZP_RESTART": FlagRestart, "ZP_ALONE": FlagAlone, "ZP_CORES": FlagCores, "ZC_MAIN": ConfigMain, "ZC_OWN": ConfigOwn, "ZC_NO_NEW_PRIVS": ConfigNoNewPrivs,
 		"ZINIT_LISTEN_FD": 3, "ZINIT_CONFIG_FD": 4,
-		"ZS_START": OrderStart, "ZS_ENTER": OrderEnter, "ZS_USERNS": OrderUserNS, "ZS_NETNS": OrderNetNS, "ZS_SINGLE": OrderSingle,
+		"ZS_START": OrderStart, "ZS_ENTER": OrderEnter, "ZS_USERNS": OrderUserNS, "ZS_NETNS": OrderNetNS, "ZS_SINGLE": OrderSingle, "ZS_GROUP": OrderGroup,
 		"ZS_LISTEN": 0, "ZS_CONFIG": 1, "ZS_SYNC": 2, "ZS_PLAN": 3, "ZS_FIXED": OrderFiles, "ZS_MAX_FILES": MaxFiles, "ZS_MAX_GROUPS": MaxGroups,
 		"ZO_ROOT": StepRoot, "ZO_FILE": StepFile, "ZO_BIND": StepBind, "ZO_MOUNT": StepMount, "ZO_LINK": StepLink, "ZO_PIVOT": StepPivot,
 		"ZO_WRITE": StepWrite, "ZO_MASK": StepMask, "ZO_PROTECT": StepProtect, "ZO_HOSTNAME": StepHostname, "ZO_LOOPBACK": StepLoopback,
