@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -45,7 +44,7 @@ type coal struct {
 	front                 *front.Front
 	nodes                 []node
 	compute               compute.Config
-	agent                 atomic.Pointer[agent.Agent] // nil until tasks can run
+	agent                 compute.Later
 }
 
 // A node is a storage node in this process.
@@ -131,7 +130,7 @@ func (c *coal) runTasks(ctx context.Context, say func(string)) error {
 	for _, missing := range a.Missing() {
 		say("coal: jobs: " + missing)
 	}
-	c.agent.Store(a)
+	c.agent.Set(a)
 	c.front.Agents.Set(program, a)
 	defer c.front.Agents.Set(program, nil)
 	if err := a.Run(ctx); err != nil {
@@ -227,7 +226,7 @@ func (c *coal) addDoors(ctl *control.Server, shutdown func()) error {
 		for _, n := range c.nodes {
 			d.Collect(admin.Struct("mobula_node", map[string]string{"node": n.name}, n.Metrics))
 		}
-		compute.Describe(d, c.agent.Load)
+		compute.Describe(d, c.agent.Get)
 		c.doors.Add(c.admin, admin.Server(d.Handler()))
 	}
 	mux := http.NewServeMux()

@@ -37,6 +37,7 @@ type cluster struct {
 	url       string
 	nodesAddr string
 	signer    *client.Signer
+	zones     int // for tasks of jobs, on each storage node
 }
 
 // A process is a daemon that a test has started.
@@ -108,8 +109,11 @@ func (c *cluster) run(stdin, name string, args ...string) string {
 	return string(out)
 }
 
-func newCluster(t *testing.T, nodes int) *cluster {
-	c := &cluster{t: t, dir: t.TempDir(), bin: t.TempDir(), nodes: map[string]*process{}}
+func newCluster(t *testing.T, nodes int) *cluster { return newComputingCluster(t, nodes, 0) }
+
+// newComputingCluster returns a cluster whose storage nodes run tasks, so many at a time.
+func newComputingCluster(t *testing.T, nodes, zones int) *cluster {
+	c := &cluster{t: t, dir: t.TempDir(), bin: t.TempDir(), nodes: map[string]*process{}, zones: zones}
 	for _, name := range []string{"headnode", "storagenode"} {
 		out, err := exec.Command("go", "build", "-o", filepath.Join(c.bin, name), "../"+name).CombinedOutput()
 		if err != nil {
@@ -155,7 +159,7 @@ func (c *cluster) startHead() {
 	c.t.Helper()
 	cfg := defaults()
 	cfg.Dir, cfg.LogLevel = c.headDir(), "warn"
-	cfg.Manta, cfg.Nodes, cfg.Admin = Door{Listen: "127.0.0.1:0"}, Door{Listen: c.nodesAddr}, Door{}
+	cfg.Manta, cfg.Nodes, cfg.Admin = Door{Listen: "127.0.0.1:0"}, Door{Listen: c.nodesAddr}, Door{Listen: "127.0.0.1:0"}
 	cfg.Store.StreamingMB = 16
 	b, err := json.Marshal(cfg)
 	if err != nil {
@@ -200,7 +204,11 @@ func (c *cluster) isUp(node string) bool {
 
 func (c *cluster) startNode(node string) {
 	c.t.Helper()
-	c.nodes[node] = c.start("storagenode", "up", "-dir", c.nodeDir(node), "-listen", "127.0.0.1:0", "-admin", "off")
+	file := filepath.Join(c.dir, node+".json")
+	if err := os.WriteFile(file, fmt.Appendf(nil, `{"compute": {"off": %t, "zones": %d}}`, c.zones == 0, c.zones), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	c.nodes[node] = c.start("storagenode", "up", "-config", file, "-dir", c.nodeDir(node), "-listen", "127.0.0.1:0", "-admin", "off")
 }
 
 // await polls what no push from another process can tell.

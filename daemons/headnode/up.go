@@ -8,10 +8,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mobulacloud/mobula/daemons/internal/admin"
+	"github.com/mobulacloud/mobula/daemons/internal/compute"
 	"github.com/mobulacloud/mobula/daemons/internal/config"
 	"github.com/mobulacloud/mobula/daemons/internal/control"
 	"github.com/mobulacloud/mobula/daemons/internal/front"
@@ -61,6 +63,7 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 	defer stop()
 	parts, background := errgroup.WithContext(background)
 	parts.Go(func() error { return h.front.Run(background) })
+	parts.Go(func() error { return h.followAgents(background) })
 	parts.Go(func() error {
 		renewer := pki.Renewer{
 			Credentials: h.credentials, Renew: h.authority.RenewOwn(h.credentials.Identity()), Trust: h.authority.TrustOwn(h.credentials),
@@ -233,11 +236,12 @@ func (h *head) addDoors(shutdown func()) error {
 		h.addFront(h.mantaClear, h.cfg.MantaClear, h.front.Door, h.front.Door.ClearText())
 	}
 	join := http.NewServeMux()
-	join.Handle("/pki/", pki.NewHandler(h.authority))
-	join.Handle(fleet.ReportPath, fleet.NewHandler(h.front.Registry, storageNode, h.log))
+	join.Handle("/pki/", brief(pki.NewHandler(h.authority)))
+	join.Handle(fleet.ReportPath, brief(fleet.NewHandler(h.front.Registry, storageNode, h.log)))
+	join.Handle(compute.FrontHost+"/", nodesOnly(h.front.Door))
 	// Machines without a certificate come here to join, so each handler asks who it is.
 	h.machines = pki.NewListener(h.nodes, h.credentials.DoorServer(pki.Only(pki.Identity{Role: pki.Storage})))
-	h.doors.Add(h.machines, admin.Server(join))
+	h.doors.Add(h.machines, h.front.Door.HTTPServer(join))
 	if h.admin != nil {
 		d := admin.New()
 		h.front.Describe(d)
@@ -263,6 +267,31 @@ func (h *head) addFront(l net.Listener, d Door, s *webapi.Server, handler http.H
 		l = s.Listener(l)
 	}
 	h.doors.Add(l, s.HTTPServer(handler))
+}
+
+// brief bounds the time of requests that carry little, on a door where others stream.
+func brief(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		now := time.Now()
+		if err := errors.Join(control.SetReadDeadline(now.Add(30*time.Second)), control.SetWriteDeadline(now.Add(60*time.Second))); err != nil {
+			http.Error(w, "no time limits on this connection", http.StatusInternalServerError)
+			return
+		}
+		defer func() { _ = control.SetWriteDeadline(time.Time{}) }() // the next request's are its own
+		h.ServeHTTP(w, r)
+	})
+}
+
+// nodesOnly lets storage nodes through to the store, where their tasks have a token to show.
+func nodesOnly(store http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := storageNode(r); err != nil {
+			http.Error(w, "this door is for storage nodes", http.StatusForbidden)
+			return
+		}
+		store.ServeHTTP(w, r)
+	})
 }
 
 // storageNode tells which node a request comes from, by its certificate.

@@ -1,5 +1,7 @@
 package main
 
+import "github.com/mobulacloud/mobula/daemons/internal/compute"
+
 // A Config is a storage node's configuration.
 type Config struct {
 	// Dir holds the objects and all state.
@@ -34,6 +36,9 @@ type Config struct {
 
 	// PackKB is the largest object that is kept in the journal with others instead of a file of its own, in KiB; 64.
 	PackKB int64 `json:"pack_kb,omitempty"`
+
+	// Compute runs tasks of jobs beside the objects; as root only.
+	Compute compute.Config `json:"compute,omitzero"`
 }
 
 func defaults() Config {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/mobulacloud/mobula/daemons/internal/compute"
 	"github.com/mobulacloud/mobula/daemons/internal/proc"
 	"github.com/mobulacloud/mobula/daemons/internal/statedir"
 	"github.com/mobulacloud/mobula/internal/pki"
@@ -27,7 +28,11 @@ import (
 
 const program = "storagenode"
 
+// computeDir is where the agent of tasks keeps its file systems, below the node's directory.
+const computeDir = "compute"
+
 func main() {
+	compute.Tool() // a task's zone knows this program by the names of its tools
 	os.Exit(proc.Main(proc.OS(program), os.Args[1:], commands()))
 }
 
@@ -35,6 +40,7 @@ func commands() []proc.Command {
 	return []proc.Command{
 		{Name: "up", Args: "-config FILE", Summary: "start, in the foreground (also without a command)", Run: up},
 		{Name: "join", Args: "-head HOST:PORT -token-file FILE", Summary: "get this machine's certificate from the head node, with a token", Run: join},
+		{Name: "sweep", Summary: "remove containers that tasks left when the node was killed", Run: sweep},
 		{Name: "defaults", Summary: "print the configuration's defaults", Run: printDefaults},
 	}
 }

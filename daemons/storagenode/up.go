@@ -10,16 +10,20 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mobulacloud/mobula/daemons/internal/admin"
+	"github.com/mobulacloud/mobula/daemons/internal/compute"
 	"github.com/mobulacloud/mobula/daemons/internal/config"
 	"github.com/mobulacloud/mobula/daemons/internal/proc"
 	"github.com/mobulacloud/mobula/daemons/internal/serve"
 	"github.com/mobulacloud/mobula/daemons/internal/statedir"
 	"github.com/mobulacloud/mobula/internal/pki"
+	"github.com/mobulacloud/mobula/manta/jobs/agent"
+	"github.com/mobulacloud/mobula/manta/jobs/task"
 	"github.com/mobulacloud/mobula/storage"
 	"github.com/mobulacloud/mobula/storage/fleet"
 	"github.com/mobulacloud/mobula/storage/nodehttp"
@@ -91,6 +95,7 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 		_ = renewer.Run(background) // the context's end is its only error
 		return nil
 	})
+	parts.Go(func() error { return n.runTasks(background, state.Path(computeDir)) })
 	serving, shut := context.WithCancel(ctx)
 	defer shut()
 	context.AfterFunc(background, shut) // a part that failed shuts the doors
@@ -112,6 +117,7 @@ type node struct {
 	client      *http.Client // to the head node
 	base        string       // of the head node
 	reporter    *fleet.Reporter
+	agent       compute.Later // of tasks
 }
 
 func open(cfg Config, state *statedir.Dir, door net.Listener, log *slog.Logger) (*node, error) {
@@ -162,6 +168,41 @@ func open(cfg Config, state *statedir.Dir, door net.Listener, log *slog.Logger) 
 	return n, err
 }
 
+// runTasks runs tasks of jobs on this node's objects until ctx ends. A machine on which it cannot is still a storage node, so that is said and is no error.
+func (n *node) runTasks(ctx context.Context, dir string) error {
+	cfg := n.cfg.Compute
+	cfg.Name, cfg.Dir, cfg.Log = n.credentials.Identity().Name, dir, n.log
+	cfg.Stores = map[string]agent.Store{cfg.Name: n.store}
+	head := strings.TrimPrefix(n.base, "https://")
+	dialer := net.Dialer{Timeout: 5 * time.Second}
+	front := &http.Transport{
+		TLSClientConfig: n.credentials.Client(pki.Identity{Role: pki.Head}),
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, network, head)
+		},
+		ExpectContinueTimeout: time.Minute, IdleConnTimeout: 90 * time.Second, MaxIdleConnsPerHost: 64, DisableCompression: true,
+		WriteBufferSize: 64 << 10, ReadBufferSize: 64 << 10,
+	}
+	defer front.CloseIdleConnections()
+	cfg.Front, cfg.FrontURL = front, "https://"+compute.FrontHost
+	a, err := compute.Open(ctx, cfg)
+	if err != nil {
+		if ctx.Err() == nil {
+			n.log.Warn("no tasks of jobs run here", "reason", err)
+		}
+		return nil
+	}
+	for _, missing := range a.Missing() {
+		n.log.Warn("tasks of jobs", "missing", missing)
+	}
+	n.agent.Set(a)
+	defer n.agent.Set(nil)
+	if err := a.Run(ctx); err != nil {
+		return fmt.Errorf("tasks of jobs: %w", err)
+	}
+	return nil
+}
+
 // damaged tells the head node what this node's own verification found.
 func (n *node) damaged(d objfile.Damage) {
 	if d.ID != (storage.ObjectID{}) {
@@ -191,7 +232,18 @@ func (n *node) addDoors(doors *serve.Doors, door net.Listener) error {
 	if err != nil {
 		return err
 	}
-	doors.Add(tls.NewListener(door, n.credentials.Server(pki.Only(pki.Identity{Role: pki.Head}))), &nodehttp.Server{Handler: handler, Log: n.log})
+	tasks, err := task.NewHandler(task.HandlerConfig{Agent: &n.agent, Logger: n.log})
+	if err != nil {
+		return err
+	}
+	both := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == task.Path {
+			tasks.ServeHTTP(w, r)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	})
+	doors.Add(tls.NewListener(door, n.credentials.Server(pki.Only(pki.Identity{Role: pki.Head}))), &nodehttp.Server{Handler: both, Log: n.log})
 	if n.cfg.Admin == "" {
 		return nil
 	}
@@ -214,6 +266,7 @@ func (n *node) addDoors(doors *serve.Doors, door net.Listener) error {
 		return nil
 	})
 	d.Collect(admin.Struct("mobula_node", nil, n.store.Metrics))
+	compute.Describe(d, n.agent.Get)
 	doors.Add(l, admin.Server(d.Handler()))
 	return nil
 }

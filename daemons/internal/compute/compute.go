@@ -42,6 +42,9 @@ type Config struct {
 	Log      *slog.Logger           `json:"-"`
 }
 
+// FrontHost is the name under which storage nodes reach the store, at the head node's door for them.
+const FrontHost = "store.inside"
+
 // ErrOff says why a server runs no tasks.
 var ErrOff = errors.New("off by configuration")
 
