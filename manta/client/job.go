@@ -53,9 +53,9 @@ type JobStatus struct {
 	Phases    []Phase  `json:"phases"`
 
 	TimeCreated        time.Time `json:"timeCreated"`
-	TimeDone           time.Time `json:"timeDone"`           // zero while it runs
-	TimeArchiveStarted time.Time `json:"timeArchiveStarted"` // likewise
-	TimeArchiveDone    time.Time `json:"timeArchiveDone"`    // zero until its lists are complete
+	TimeDone           time.Time `json:"timeDone,omitzero"`           // zero while it runs
+	TimeArchiveStarted time.Time `json:"timeArchiveStarted,omitzero"` // likewise
+	TimeArchiveDone    time.Time `json:"timeArchiveDone,omitzero"`    // zero until its lists are complete
 }
 
 // JobStats are a job's counters, final once it is done.
@@ -274,26 +274,42 @@ type JobError struct {
 	Machine string // likewise
 }
 
-// UnmarshalJSON reads an error as live/err has it, or as the archive does under other names.
+// errorLine is a JobError as live/err has it, and with more of it, and another name for the phase, as the archive does.
+type errorLine struct {
+	Phase    json.RawMessage `json:"phase,omitempty"` // a number, or a string with one
+	PhaseNum json.RawMessage `json:"phaseNum,omitempty"`
+	What     string          `json:"what"`
+	Code     string          `json:"code"`
+	Message  string          `json:"message"`
+	Input    string          `json:"input,omitempty"`
+	Origin   string          `json:"p0input,omitempty"`
+	Stderr   string          `json:"stderr,omitempty"`
+	Core     string          `json:"core,omitempty"`
+	Task     string          `json:"taskId,omitempty"`
+	Server   string          `json:"server,omitempty"`
+	Machine  string          `json:"machine,omitempty"`
+}
+
+// MarshalJSON writes an error as live/err has it.
+func (e *JobError) MarshalJSON() ([]byte, error) {
+	return json.Marshal(errorLine{json.RawMessage(strconv.Quote(strconv.Itoa(e.Phase))), nil, e.What, e.Code, e.Message, e.Input, e.Origin, e.Stderr, e.Core, e.Task, e.Server, e.Machine})
+}
+
+// UnmarshalJSON reads an error as live/err has it, or as the archive does.
 func (e *JobError) UnmarshalJSON(b []byte) error {
-	var raw struct {
-		Phase, PhaseNum                                       json.RawMessage
-		What, Code, Message                                   string
-		Input, P0Input, Stderr, Core, TaskID, Server, Machine string
-	}
-	if err := json.Unmarshal(b, &raw); err != nil {
+	var l errorLine
+	if err := json.Unmarshal(b, &l); err != nil {
 		return err
 	}
-	phase := raw.Phase
+	phase := l.Phase
 	if phase == nil {
-		phase = raw.PhaseNum
+		phase = l.PhaseNum
 	}
-	n, err := strconv.Atoi(strings.Trim(string(phase), `"`)) // a number, or a string with one
+	n, err := strconv.Atoi(strings.Trim(string(phase), `"`))
 	if err != nil {
 		return fmt.Errorf("phase of a job's error: %w", err)
 	}
-	*e = JobError{Phase: n, What: raw.What, Code: raw.Code, Message: raw.Message, Input: raw.Input, Origin: raw.P0Input, Stderr: raw.Stderr, Core: raw.Core, Task: raw.TaskID,
-		Server: raw.Server, Machine: raw.Machine}
+	*e = JobError{n, l.What, l.Code, l.Message, l.Input, l.Origin, l.Stderr, l.Core, l.Task, l.Server, l.Machine}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -270,6 +271,13 @@ func TestJob_lists(t *testing.T) {
 		want.Task, want.Server, want.Machine = "4711", "1.stor", "z"
 		if diff := cmp.Diff([]*client.JobError{want}, collect(t, job.Errors(ctx))); diff != "" {
 			t.Errorf("archived errors (-want +got):\n%s", diff)
+		}
+		b, err := json.Marshal(want)
+		s.must(err)
+		again := new(client.JobError)
+		s.must(json.Unmarshal(b, again))
+		if diff := cmp.Diff(want, again); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", b, diff)
 		}
 		if in, fail := collect(t, job.Inputs(ctx)), collect(t, job.Failures(ctx)); len(in) != 1 || len(fail) != 1 {
 			t.Errorf("archived inputs %q, failures %q", in, fail)

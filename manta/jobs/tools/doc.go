@@ -10,6 +10,7 @@
 //
 //	mpipe mcat mtee msplit maggr              what a task emits
 //	mls mfind mget mput mln mmkdir mrm mrmdir minfo msign
+//	mjob                                      makes jobs from within a job, or anywhere
 //	ctrun                                     what mlogin's command line begins with
 //
 // Inside a task they speak to the door of their zone: MANTA_URL and MANTA_NO_AUTH are set there. With MANTA_URL, MANTA_USER and MANTA_KEY_ID they work anywhere
@@ -20,7 +21,7 @@
 // What the originals do that these do not: mpipe does not say where it keeps its input. msplit's -e needs node in the zone, as the original itself
 // did, and is refused without; its -t, which the original names and does not have, shows where lines would go. maggr takes two keys of several columns for one only if all
 // columns are equal, and its sum is the sum even where it passes through zero; its formats are printf's without * and n$. The clients draw no
-// progress bars, take no verbosity, and do without completion of command lines. mchattr, mchmod, mlogin, mmd5, mmpu, msync and muntar are not here.
+// progress bars, take no verbosity, and do without completion of command lines; mjob has neither share nor cost, and adds input to one job at a time. mchattr, mchmod, mlogin, mmd5, mmpu, msync and muntar are not here.
 //
 // # Files
 //
@@ -29,7 +30,7 @@
 //	spool.go                  input whose length is not known yet
 //	mpipe.go mcat.go mtee.go msplit.go script.go maggr.go aggregate.go
 //	js.go printf.go           numbers as the originals read and write them
-//	mls.go mfind.go mget.go mput.go mrm.go minfo.go
+//	mls.go mfind.go mget.go mput.go mrm.go minfo.go mjob.go mjobcreate.go
 //
 // Stability: experimental.
 package tools

@@ -74,7 +74,7 @@ func mpipe(p *process) int {
 		}
 		size = s.size
 	}
-	if err := p.emit(c, path, body, size, reducer, o.has("p"), h); err != nil {
+	if err := p.emit(c, path, body, size, reducer, o.has("p") || len(o.args) == 0, h); err != nil {
 		return p.fail(err)
 	}
 	fmt.Fprintln(p.stdout, path)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/term"
+
 	"github.com/mobulacloud/mobula/manta/client"
 )
 
@@ -65,11 +67,7 @@ func (p *process) remove(own []option, one func(*client.Client, *parsed, string,
 
 func isTerminal(r any) bool {
 	f, ok := r.(*os.File)
-	if !ok {
-		return false
-	}
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 func (p *process) confirm(path string) bool {

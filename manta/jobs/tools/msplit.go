@@ -134,7 +134,7 @@ func (p *process) storeSplit(outs []*output, prefix string) error {
 			}
 			q := *p
 			q.ctx = ctx
-			return q.emit(c, prefix+strconv.Itoa(i), body, out.size, i, false, nil)
+			return q.emit(c, prefix+strconv.Itoa(i), body, out.size, i, true, nil)
 		})
 	}
 	return g.Wait()

@@ -163,6 +163,11 @@ func parse(args []string, options []option, mixed bool) (*parsed, error) {
 
 // clientOptions reads the command line of a client of the store. It reports an exit code when the program is to end at once.
 func (p *process) clientOptions(extra string, own ...option) (o *parsed, code int, end bool) {
+	return p.options(true, extra, own...)
+}
+
+// options is clientOptions for command lines in which options may follow arguments, mixed, or may not.
+func (p *process) options(mixed bool, extra string, own ...option) (o *parsed, code int, end bool) {
 	help := option{names: []string{"help", "h"}, help: "print this help and exit"}
 	for _, opt := range own {
 		for _, n := range opt.names {
@@ -188,7 +193,7 @@ func (p *process) clientOptions(extra string, own ...option) (o *parsed, code in
 		opt.names = names
 		all = append(all, opt)
 	}
-	o, err := parse(p.args, all, true)
+	o, err := parse(p.args, all, mixed)
 	if err != nil {
 		return nil, p.usage(all, extra, err), true
 	}

@@ -33,6 +33,7 @@ func programs() []program {
 		{"mfind", mfind},
 		{"mget", mget},
 		{"minfo", minfo},
+		{"mjob", mjob},
 		{"mln", mln},
 		{"mls", mls},
 		{"mmkdir", mmkdir},

@@ -35,9 +35,6 @@ func newZone(t testing.TB) *zone {
 	t.Helper()
 	z := &zone{t: t, store: storetest.New(t)}
 	z.alice = z.store.Account("alice")
-	if err := z.alice.MakeAll(t.Context(), "/alice/jobs/1/stor"); err != nil {
-		t.Fatal(err)
-	}
 	var err error
 	z.door, err = door.New(door.Config{Front: z.store.Transport(), FrontURL: z.store.URL, Login: "alice", Token: z.store.Token(z.alice)})
 	if err != nil {
