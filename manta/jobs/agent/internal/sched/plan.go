@@ -207,14 +207,20 @@ func (s *Scheduler) expire(now time.Time) {
 	}
 }
 
-// full reports whether somebody could use a zone and there is none.
-func (s *Scheduler) full(now time.Time) bool {
-	return s.unserved(s.waiting(now)) > 0 || s.free() <= s.reserve && s.below(nil)
+// full reports whether somebody could use a zone, and none is free for them. A zone on its way back changes nothing: it is the pool that has been full for long, not
+// this instant.
+func (s *Scheduler) full() bool {
+	for _, g := range s.groups {
+		if g.waits() && s.free() == 0 || s.free() <= s.reserve && len(g.streams) < g.share && g.wants() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // hogs takes zones from groups that have held more than their share of a full pool for long.
 func (s *Scheduler) hogs(now time.Time) {
-	full := s.full(now)
+	full := s.full()
 	for _, g := range s.groups {
 		over := len(g.streams) > max(g.share, 1)
 		switch {
