@@ -149,7 +149,8 @@ func TestMissingAndWrong(t *testing.T) {
 		_, err = wr.Commit(t.Context(), storage.Sums{Size: 5, MD5: info.MD5, CRC32C: info.CRC32C})
 		w.must(err)
 		m := w.audit()
-		if m.Missing != 2*1+2 || m.Wrong != 1 {
+		// The one that is linked is met twice, the second time perhaps when it has been repaired.
+		if m.Missing < 3 || m.Missing > 4 || m.Wrong != 1 {
 			t.Errorf("metrics: %+v", m)
 		}
 		w.want("missing", missing, 2)

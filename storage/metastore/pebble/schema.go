@@ -119,7 +119,7 @@ func (s *Store) restructure() (done func()) {
 func (s *Store) stands(r engine.Request) bool {
 	if s.restructures.Load()%2 == 1 {
 		s.schema.RLock() // what is gone may not be known yet
-		s.schema.RUnlock()
+		defer s.schema.RUnlock()
 	}
 	b := of(r.Schema)
 	now := s.buckets.Load().byName[b.Bucket.Name]
