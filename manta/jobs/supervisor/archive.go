@@ -66,6 +66,12 @@ func (j *job) archive(ctx context.Context) error {
 
 // store puts the archive's objects.
 func (j *job) store(ctx context.Context) error {
+	select {
+	case j.s.doors <- struct{}{}:
+		defer func() { <-j.s.doors }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	put := func(name, contentType string, write func(w io.Writer) error) {
 		group.Go(func() error {

@@ -2,7 +2,9 @@ package supervisor
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -41,7 +43,7 @@ type job struct {
 	total    int64         // of all inputs, once known; -1
 	locating int
 	writing  bool
-	writeAt  time.Time
+	progress bool // something was committed
 	scanning bool // commits are being read for a replay
 	cleaning bool // or for objects to delete
 	deleting int
@@ -130,6 +132,12 @@ func (j *job) shut() {
 // beside runs f beside the loop. An error of it ends the run.
 func (j *job) beside(f func(ctx context.Context) error) {
 	j.side.Go(func() {
+		defer func() {
+			if v := recover(); v != nil {
+				j.log.ErrorContext(j.ctx, "job panics", "panic", v, "stack", string(debug.Stack()))
+				j.stop(fmt.Errorf("panic: %v", v))
+			}
+		}()
 		if err := f(j.ctx); err != nil {
 			j.stop(err)
 		}

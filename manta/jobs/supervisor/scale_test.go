@@ -120,9 +120,17 @@ func TestCancelRate(t *testing.T) {
 }
 
 // TestManyInputs has one job of a great many inputs, through a map phase and reducers, in little memory.
-func TestManyInputs(t *testing.T) {
+func TestManyInputs(t *testing.T) { manyInputs(t, 64, "cat") }
+
+// TestManyInputsLate has so few zones that reducers start when all their input is there, and read it from the commits.
+func TestManyInputsLate(t *testing.T) { manyInputs(t, 3, "cat") }
+
+// TestManyInputsReduced has no map phase: the inputs of the job are those of its reducers.
+func TestManyInputsReduced(t *testing.T) { manyInputs(t, 3) }
+
+func manyInputs(t *testing.T, zones int, maps ...string) {
 	n := size(10_000, 100_000)
-	w := newWorld(t, worldOptions{store: pebbleStore(t), zones: 64, run: func(ctx context.Context, w *world, t *tasktest.Task) error {
+	w := newWorld(t, worldOptions{store: pebbleStore(t), zones: zones, run: func(ctx context.Context, w *world, t *tasktest.Task) error {
 		if t.Start.Input != nil {
 			t.Emit("/alice/stor/00", -1)
 			return nil
@@ -142,7 +150,7 @@ func TestManyInputs(t *testing.T) {
 		return w.put(path, fmt.Sprint(n))
 	}})
 	w.supervise("one")
-	id := w.create("alice", "cat", "reduce 3:count")
+	id := w.create("alice", append(maps, "reduce 3:count")...)
 	w.add(id, w.many(n)...)
 	runtime.GC()
 	var m runtime.MemStats
@@ -172,7 +180,7 @@ func TestManyInputs(t *testing.T) {
 	close(stop)
 	<-sampled
 	t.Logf("%d inputs in %v; the heap grew by %.1f MiB at most", n, took, float64(int64(most.Load()-min(before, most.Load())))/(1<<20))
-	if j.Stats.TasksOK != int64(n+3) || j.Stats.Outputs != 3 {
+	if want := int64(n*len(maps) + 3); j.Stats.TasksOK != want || j.Stats.Outputs != 3 {
 		t.Errorf("%+v", j.Stats)
 	}
 	sum := 0

@@ -29,6 +29,24 @@ func (j *job) step(ctx context.Context) {
 	j.remove()
 	j.save()
 	j.idleClose()
+	if j.hungry() {
+		j.wake()
+	}
+}
+
+// hungry reports whether, after all that a step did, the ledger takes more inputs that can be had at once: a step that has merely passed over some brings no
+// event.
+func (j *job) hungry() bool {
+	from, n := j.l.WantInputs()
+	switch {
+	case n == 0 || j.l.InputsRead() && from >= j.total:
+		return false
+	case len(j.inputs) > 0 || from < j.inputAt:
+		return true
+	case j.total >= 0:
+		return from >= j.total
+	}
+	return !j.reading && j.dry != j.version
 }
 
 // refresh reads the job's record if it may be newer.
@@ -213,7 +231,7 @@ func (j *job) commit() {
 			}
 		}
 		j.post(func() {
-			j.writing = false
+			j.writing, j.progress = false, true
 			j.l.Committed()
 		})
 		return nil

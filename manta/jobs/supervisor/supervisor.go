@@ -13,6 +13,9 @@ import (
 	"github.com/mobulacloud/mobula/storage/metastore"
 )
 
+// mostArchives is how many jobs send their archives to the front door at a time.
+const mostArchives = 16
+
 // A Supervisor moves jobs along. Use [New].
 type Supervisor struct {
 	cfg   Config
@@ -20,6 +23,7 @@ type Supervisor struct {
 	fleet *fleet
 	met   counters
 	slots chan struct{} // of lookups
+	doors chan struct{} // of archives that are being stored
 
 	mu      sync.Mutex
 	jobs    map[string]*job
@@ -33,7 +37,10 @@ func New(cfg Config) (*Supervisor, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	s := &Supervisor{cfg: cfg, log: cfg.Logger.With("supervisor", cfg.Instance), jobs: map[string]*job{}, slots: make(chan struct{}, cfg.Lookups), recheck: make(chan struct{}, 1)}
+	s := &Supervisor{
+		cfg: cfg, log: cfg.Logger.With("supervisor", cfg.Instance), jobs: map[string]*job{}, slots: make(chan struct{}, cfg.Lookups), recheck: make(chan struct{}, 1),
+		doors: make(chan struct{}, mostArchives),
+	}
 	s.fleet = newFleet(cfg.Instance, s.log, &s.met, s.wakeAll)
 	return s, nil
 }
@@ -68,7 +75,7 @@ func (s *Supervisor) leave(ctx context.Context) error {
 	return nil
 }
 
-// has reports whether a job is held, and wakes it.
+// notify wakes a job of which something may be new, and reports whether it is held.
 func (s *Supervisor) notify(id string) bool {
 	s.mu.Lock()
 	j := s.jobs[id]
@@ -131,6 +138,9 @@ func (s *Supervisor) hold(ctx context.Context, j *job, seen *jobs.Job) {
 			return // somebody was quicker
 		}
 		s.met.faults.Add(1)
+		if j.progress {
+			try = 0
+		}
 		s.log.WarnContext(ctx, "job falls back on its commits", "job", j.id, "err", err)
 		timer := time.NewTimer(min(time.Minute, 50*time.Millisecond<<min(try, 12)))
 		select {

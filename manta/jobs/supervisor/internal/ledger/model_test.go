@@ -188,7 +188,6 @@ type run struct {
 	ids      int
 	crashes  int
 	cancelAt int
-	idle     int // steps in which nothing was done
 }
 
 type active struct {
