@@ -34,7 +34,7 @@ func commands() []proc.Command {
 		{Name: "defaults", Summary: "print the configuration's defaults", Run: printDefaults},
 		{Name: "restore", Args: "FILE [-dir DIR]", Summary: "make a head node's embedded records out of a backup", Run: restore},
 		{Name: "token", Args: "NODE", Summary: "print a token with which the storage node NODE can join, once, within the hour", Run: token},
-	}, control.Commands(dirFlag), control.NodeCommands(dirFlag), control.AuthorityCommands(dirFlag), control.RecordCommands(dirFlag))
+	}, control.Commands(dirFlag), control.NodeCommands(dirFlag), control.AuthorityCommands(dirFlag), control.AuditCommands(dirFlag), control.RecordCommands(dirFlag))
 }
 
 // dirFlag adds -dir, which every command takes.

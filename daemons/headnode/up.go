@@ -251,6 +251,7 @@ func (h *head) addDoors(shutdown func()) error {
 	(&control.Server{Accounts: h.front.Accounts, Identity: h.front.Identity}).Routes(mux)
 	(&control.Nodes{Registry: h.front.Registry, Fleet: h.front.Fleet, Repair: h.front.Repair, Authority: h.authority}).Routes(mux)
 	(&control.Authority{Authority: h.authority}).Routes(mux)
+	(&control.Audit{Auditor: h.front.Auditor}).Routes(mux)
 	(&control.Records{Store: h.front.Records}).Routes(mux)
 	control.Life(mux, shutdown)
 	l, err := control.Listen(h.state.Path())
