@@ -202,7 +202,7 @@ func (a *attachment) Close() error {
 
 // Console implements zones.Consoler: the first serial port.
 func (d *Driver) Console(ctx context.Context, id string) (io.ReadWriteCloser, error) {
-	m, err := d.running("console", id)
+	m, err := d.machines.Running("console", id)
 	if err != nil {
 		return nil, err
 	}
@@ -231,7 +231,7 @@ func (d *Driver) Console(ctx context.Context, id string) (io.ReadWriteCloser, er
 
 // MetadataConn implements zones.MetadataSerial: the second serial port.
 func (d *Driver) MetadataConn(ctx context.Context, id string) (net.Conn, error) {
-	m, err := d.running("metadata", id)
+	m, err := d.machines.Running("metadata", id)
 	if err != nil {
 		return nil, err
 	}

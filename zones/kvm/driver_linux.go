@@ -16,6 +16,8 @@ import (
 	"github.com/opencontainers/cgroups/manager"
 
 	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/internal/limits"
+	"github.com/mobulacloud/mobula/zones/internal/roster"
 )
 
 // Name is the driver's, in handles.
@@ -48,14 +50,12 @@ type Driver struct {
 	cfg   Config
 	log   *slog.Logger
 	accel string
-	ctl   controllers
+	ctl   limits.Controllers
 	caps  zones.Capabilities
 	// firmware is nil where there is none.
 	firmware *Firmware
 
-	mu       sync.Mutex
-	machines map[string]*machine // nil while it is being started or destroyed
-	closed   bool
+	machines *roster.Roster[*machine]
 	watchers sync.WaitGroup
 }
 
@@ -97,7 +97,7 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		return nil, fmt.Errorf("%w: no %s (install qemu-system-x86): %w", zones.ErrNotSupported, cfg.QEMU, err)
 	}
 	cfg.QEMU = qemu
-	d := &Driver{cfg: cfg, log: cfg.Logger, ctl: probeControllers(), machines: map[string]*machine{}}
+	d := &Driver{cfg: cfg, log: cfg.Logger, ctl: limits.Probe(), machines: roster.New[*machine]()}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
 	}
@@ -111,8 +111,8 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 	d.caps = zones.Capabilities{
 		Name: Name, Brands: []zones.Brand{zones.BrandKVM, zones.BrandBhyve},
 		Console: true, Snapshot: true, Survives: true, Isolation: d.accel,
-		Limits:  []string{"cpu_cap", "cpu_shares", "memory", "lwps"},
-		Missing: append(missing, d.ctl.missing...),
+		Limits:  d.ctl.Names(),
+		Missing: append(missing, d.ctl.Missing...),
 	}
 	if d.firmware = cfg.Firmware; d.firmware == nil {
 		d.firmware = findFirmware()
@@ -121,12 +121,6 @@ func Open(ctx context.Context, cfg Config) (*Driver, error) {
 		d.caps.Properties = append(d.caps.Properties, "bootrom=uefi")
 	} else {
 		d.caps.Missing = append(d.caps.Missing, "there is no UEFI firmware, so bootrom is bios (install ovmf)")
-	}
-	if d.ctl.swap {
-		d.caps.Limits = append(d.caps.Limits, "swap")
-	}
-	if d.ctl.ioWeight {
-		d.caps.Limits = append(d.caps.Limits, "io_priority")
 	}
 	return d, nil
 }
@@ -157,16 +151,7 @@ func chooseAccelerator(ctx context.Context, cfg Config) (accel string, missing [
 
 // Close lets go of everything the process holds. Machines run on; another driver on the same StateDir can recover them.
 func (d *Driver) Close() error {
-	d.mu.Lock()
-	d.closed = true
-	list := d.machines
-	d.machines = map[string]*machine{}
-	d.mu.Unlock()
-	for _, m := range list {
-		if m != nil {
-			m.release()
-		}
-	}
+	d.machines.Close()
 	d.watchers.Wait()
 	if cg, err := d.cgroup("none", nil); err == nil {
 		for _, p := range cg.GetPaths() {
@@ -181,7 +166,7 @@ func (d *Driver) Capabilities() zones.Capabilities { return d.caps }
 
 // Status implements zones.Driver.
 func (d *Driver) Status(_ context.Context, id string) (zones.Status, error) {
-	m, err := d.find("status", id)
+	m, err := d.machines.Find("status", id)
 	if err != nil {
 		return zones.Status{}, err
 	}
@@ -196,7 +181,7 @@ func (d *Driver) Status(_ context.Context, id string) (zones.Status, error) {
 
 // Wait implements zones.Driver.
 func (d *Driver) Wait(ctx context.Context, id string) (zones.ExitStatus, error) {
-	m, err := d.find("wait", id)
+	m, err := d.machines.Find("wait", id)
 	if err != nil {
 		return zones.ExitStatus{}, err
 	}
@@ -217,7 +202,7 @@ func (d *Driver) Wait(ctx context.Context, id string) (zones.ExitStatus, error) 
 
 // Signal implements zones.Driver: only SIGKILL means anything to a VM; Stop asks it to shut down, Reboot resets it.
 func (d *Driver) Signal(_ context.Context, id string, sig zones.Signal) error {
-	m, err := d.running("signal", id)
+	m, err := d.machines.Running("signal", id)
 	if err != nil {
 		return err
 	}
@@ -233,7 +218,7 @@ func (d *Driver) Signal(_ context.Context, id string, sig zones.Signal) error {
 // Stop implements zones.Driver: it presses the power button. A guest that is still booting does not notice, so it presses
 // again.
 func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
-	m, err := d.find("stop", id)
+	m, err := d.machines.Find("stop", id)
 	if err != nil {
 		return err
 	}
@@ -278,7 +263,7 @@ func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error
 
 // Reboot implements zones.Rebooter.
 func (d *Driver) Reboot(ctx context.Context, id string) error {
-	m, err := d.running("reboot", id)
+	m, err := d.machines.Running("reboot", id)
 	if err != nil {
 		return err
 	}
@@ -298,14 +283,14 @@ func (d *Driver) Recover(ctx context.Context, h zones.Handle) error {
 	if !zones.ValidID(h.ID) {
 		return zones.OpError("recover", h.ID, fmt.Errorf("%w: id", zones.ErrInvalid))
 	}
-	if _, err := d.claim("recover", h.ID, true); err != nil {
+	if _, err := d.machines.Claim("recover", h.ID, true); err != nil {
 		if errors.Is(err, zones.ErrExist) {
 			return nil
 		}
 		return err
 	}
 	var m *machine
-	defer func() { d.settle(h.ID, m) }()
+	defer func() { d.machines.Settle(h.ID, m) }()
 	// Our own record may be newer than the handle; without one the machine was destroyed.
 	r, err := d.load(h.ID)
 	switch {
@@ -322,7 +307,7 @@ func (d *Driver) Recover(ctx context.Context, h zones.Handle) error {
 	}
 	var is struct{ UUID string }
 	if err := held.execute(ctx, "query-uuid", nil, &is); err != nil || is.UUID != h.ID {
-		held.release()
+		held.Release()
 		return zones.OpError("recover", h.ID, errors.Join(fmt.Errorf("the monitor is of machine %q", is.UUID), err))
 	}
 	m = held
@@ -342,68 +327,6 @@ func (d *Driver) List(context.Context) ([]string, error) {
 		}
 	}
 	return ids, nil
-}
-
-// find gets a machine that runs or has ended.
-func (d *Driver) find(op, id string) (*machine, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	m, known := d.machines[id]
-	switch {
-	case d.closed:
-		return nil, zones.OpError(op, id, zones.ErrClosed)
-	case m != nil:
-		return m, nil
-	case known:
-		return nil, zones.OpError(op, id, zones.ErrBusy)
-	}
-	return nil, zones.OpError(op, id, zones.ErrNotExist)
-}
-
-// running gets a machine that runs.
-func (d *Driver) running(op, id string) (*machine, error) {
-	m, err := d.find(op, id)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-m.ended:
-		return nil, zones.OpError(op, id, zones.ErrNotRunning)
-	default:
-		return m, nil
-	}
-}
-
-// claim takes the id for a start, a recovery or an end, so that nothing else is done with it meanwhile.
-func (d *Driver) claim(op, id string, fresh bool) (*machine, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	m, known := d.machines[id]
-	switch {
-	case d.closed:
-		return nil, zones.OpError(op, id, zones.ErrClosed)
-	case known && m == nil:
-		return nil, zones.OpError(op, id, zones.ErrBusy)
-	case fresh && known:
-		return nil, zones.OpError(op, id, zones.ErrExist)
-	}
-	d.machines[id] = nil
-	return m, nil
-}
-
-// settle gives the id back: to m, or to nobody.
-func (d *Driver) settle(id string, m *machine) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case m == nil:
-		delete(d.machines, id)
-	case d.closed:
-		delete(d.machines, id)
-		m.release()
-	default:
-		d.machines[id] = m
-	}
 }
 
 // cgroup is the manager of a machine's control groups.

@@ -197,7 +197,7 @@ func TestSnapshotAndRollback(t *testing.T) {
 	copied := disk + ".snapshot"
 	err := d.Quiesce(t.Context(), m.ID, func(ctx context.Context) error {
 		var st struct{ Status string }
-		held, err := d.running("test", m.ID)
+		held, err := d.machines.Running("test", m.ID)
 		if err != nil {
 			return err
 		}

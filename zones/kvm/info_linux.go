@@ -21,7 +21,7 @@ var infoCommands = map[string]string{
 
 // Info implements zones.Informer. What this QEMU was built without is left out of "all".
 func (d *Driver) Info(ctx context.Context, id string, types ...string) (map[string]any, error) {
-	m, err := d.running("info", id)
+	m, err := d.machines.Running("info", id)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (d *Driver) Info(ctx context.Context, id string, types ...string) (map[stri
 // VNC connects to the machine's screen, keyboard and mouse: the connection speaks RFB. There is no password and no port; who
 // has the driver has the screen.
 func (d *Driver) VNC(ctx context.Context, id string) (net.Conn, error) {
-	m, err := d.running("vnc", id)
+	m, err := d.machines.Running("vnc", id)
 	if err != nil {
 		return nil, err
 	}

@@ -266,7 +266,11 @@ func (m *machine) kill() error {
 }
 
 // release lets go of the machine without ending it.
-func (m *machine) release() {
+// Ended implements roster.Member.
+func (m *machine) Ended() <-chan struct{} { return m.ended }
+
+// Release implements roster.Member.
+func (m *machine) Release() {
 	m.once.Do(func() {
 		close(m.released)
 		m.pidfd.Close()

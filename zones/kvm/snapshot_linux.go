@@ -18,7 +18,7 @@ const thawTime = 30 * time.Second
 // Quiesce implements zones.LiveSnapshotter: the guest's processors stand still while f runs, with all it has written in the
 // disk files and synced. The guest does not notice but by its clock.
 func (d *Driver) Quiesce(ctx context.Context, id string, f func(context.Context) error) error {
-	m, err := d.running("quiesce", id)
+	m, err := d.machines.Running("quiesce", id)
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (m *machine) freeze(ctx context.Context) (thaw func() error, err error) {
 
 // ResizeDisk implements zones.DiskAttacher.
 func (d *Driver) ResizeDisk(ctx context.Context, id, path string, size int64) error {
-	m, err := d.running("resize", id)
+	m, err := d.machines.Running("resize", id)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (d *Driver) DeleteState(ctx context.Context, id, name string) error {
 
 // state runs one of QEMU's snapshot jobs to its end.
 func (d *Driver) state(ctx context.Context, op, id, command, name string) error {
-	m, err := d.running(op, id)
+	m, err := d.machines.Running(op, id)
 	if err != nil {
 		return err
 	}

@@ -36,14 +36,18 @@ const startTimeLimit = 60 * time.Second
 
 // Start implements zones.Driver.
 func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, error) {
-	if err := errors.Join(checkMachine(&m), d.checkFirmware(&m)); err != nil {
+	err := checkMachine(&m)
+	if err == nil {
+		err = errors.Join(d.checkFirmware(&m), d.ctl.Check(m.Limits))
+	}
+	if err != nil {
 		return zones.Handle{}, zones.OpError("start", m.ID, err)
 	}
-	if _, err := d.claim("start", m.ID, true); err != nil {
+	if _, err := d.machines.Claim("start", m.ID, true); err != nil {
 		return zones.Handle{}, err
 	}
 	var held *machine
-	defer func() { d.settle(m.ID, held) }()
+	defer func() { d.machines.Settle(m.ID, held) }()
 	if _, err := os.Lstat(d.recordPath(m.ID)); err == nil {
 		return zones.Handle{}, zones.OpError("start", m.ID, fmt.Errorf("%w: an earlier process started it; recover or destroy it", zones.ErrExist))
 	}
@@ -137,7 +141,7 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 		return nil, errors.Join(err, logged(m.RunDir))
 	}
 	if err := held.execute(ctx, "cont", nil, nil); err != nil {
-		held.release()
+		held.Release()
 		return nil, errors.Join(err, logged(m.RunDir))
 	}
 	return held, nil
@@ -217,16 +221,16 @@ func (d *Driver) Destroy(ctx context.Context, id string) error {
 	if !zones.ValidID(id) {
 		return zones.OpError("destroy", id, fmt.Errorf("%w: id", zones.ErrInvalid))
 	}
-	m, err := d.claim("destroy", id, false)
+	m, err := d.machines.Claim("destroy", id, false)
 	if err != nil {
 		return err
 	}
 	err = d.remove(ctx, id, m)
 	if err != nil {
-		d.settle(id, m)
+		d.machines.Settle(id, m)
 		return zones.OpError("destroy", id, err)
 	}
-	d.settle(id, nil)
+	d.machines.Settle(id, nil)
 	return nil
 }
 
@@ -251,7 +255,7 @@ func (d *Driver) remove(ctx context.Context, id string, m *machine) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		m.release()
+		m.Release()
 	}
 	if rec.PID == 0 {
 		forked, err := lock(ctx, d.forkLock(id))

@@ -17,7 +17,7 @@ var _ zones.Interrupter = (*Driver)(nil)
 
 // NMI implements zones.Interrupter.
 func (d *Driver) NMI(ctx context.Context, id string) error {
-	m, err := d.running("nmi", id)
+	m, err := d.machines.Running("nmi", id)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ const maxScreen = 64 << 20
 
 // Screenshot implements zones.Interrupter. A machine without a display adapter (vga none) gives zones.ErrNotSupported.
 func (d *Driver) Screenshot(ctx context.Context, id string, w io.Writer) error {
-	m, err := d.running("screenshot", id)
+	m, err := d.machines.Running("screenshot", id)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 // Usage implements zones.Driver. Processes are not counted: they are the guest's own affair.
 func (d *Driver) Usage(ctx context.Context, id string) (zones.Usage, error) {
-	m, err := d.running("usage", id)
+	m, err := d.machines.Running("usage", id)
 	if err != nil {
 		return zones.Usage{}, err
 	}

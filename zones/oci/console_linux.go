@@ -14,7 +14,7 @@ import (
 
 // Console implements zones.Consoler.
 func (d *Driver) Console(ctx context.Context, id string) (io.ReadWriteCloser, error) {
-	m, err := d.running("console", id)
+	m, err := d.machines.Running("console", id)
 	if err != nil {
 		return nil, err
 	}

@@ -102,7 +102,7 @@ func (d *Driver) config(m *zones.Machine) (*configs.Config, error) {
 		ReadonlyPaths: readOnly,
 		Sysctl:        sysctls(m.Spec),
 		Devices:       specconv.AllowedDevices,
-		Cgroups:       &cgroups.Cgroup{Path: path.Join(d.cfg.CgroupParent, m.ID), Resources: d.resources(m.Limits)},
+		Cgroups:       &cgroups.Cgroup{Path: path.Join(d.cfg.CgroupParent, m.ID), Resources: d.ctl.Resources(m.Limits)},
 		Rlimits:       processLimits(),
 		Version:       "1.3.0",
 	}
@@ -168,7 +168,7 @@ func (d *Driver) mounts(m *zones.Machine) []*configs.Mount {
 		list = append(list, &configs.Mount{Device: "bind", Source: d.init.dir, Destination: initDir,
 			Flags: unix.MS_BIND | unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV})
 	}
-	if d.ctl.v2 { // one mount, from which programs learn their limits; version 1 would take a dozen
+	if d.ctl.V2 { // one mount, from which programs learn their limits; version 1 would take a dozen
 		list = append(list, &configs.Mount{Device: "cgroup", Source: "cgroup", Destination: "/sys/fs/cgroup", Flags: hardened | unix.MS_RDONLY})
 	}
 	if s := m.Limits.TmpFS; s > 0 {

@@ -20,22 +20,22 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/internal/limits"
+	"github.com/mobulacloud/mobula/zones/internal/roster"
 )
 
 // Driver runs OS containers. It implements zones.Driver, Consoler, Giver, Resetter and Lister.
 type Driver struct {
 	cfg     Config
 	log     *slog.Logger
-	ctl     controllers
+	ctl     limits.Controllers
 	init    initFiles
 	launch  launcher
 	starter starter
 	masks   []string
 	userns  userNamespaces
 
-	mu       sync.Mutex
-	machines map[string]*machine // nil while it is being started or destroyed
-	closed   bool
+	machines *roster.Roster[*machine]
 	watchers sync.WaitGroup
 }
 
@@ -80,7 +80,7 @@ func New(cfg Config) (*Driver, error) {
 	if err := passable(cfg.MountDir); err != nil {
 		return nil, fmt.Errorf("oci: %w", err)
 	}
-	d := &Driver{cfg: cfg, log: cfg.Logger, ctl: probe(), masks: present(masked), machines: map[string]*machine{}}
+	d := &Driver{cfg: cfg, log: cfg.Logger, ctl: limits.Probe(), masks: present(masked), machines: roster.New[*machine]()}
 	var err error
 	if d.init, err = installInit(filepath.Join(cfg.StateDir, "init")); err != nil {
 		return nil, fmt.Errorf("oci: install the in-zone init: %w", err)
@@ -121,16 +121,7 @@ func passable(dir string) error {
 
 // Close lets go of everything the process holds. Machines run on; another driver on the same StateDir can recover them.
 func (d *Driver) Close() error {
-	d.mu.Lock()
-	d.closed = true
-	list := d.machines
-	d.machines = map[string]*machine{}
-	d.mu.Unlock()
-	for _, m := range list {
-		if m != nil {
-			m.release()
-		}
-	}
+	d.machines.Close()
 	d.watchers.Wait()
 	d.starter.close()
 	d.userns.close()
@@ -184,21 +175,15 @@ func (d *Driver) Capabilities() zones.Capabilities {
 		Brands: []zones.Brand{zones.BrandJoyent, zones.BrandMinimal, zones.BrandBuilder, zones.BrandLX},
 		Exec:   true, Console: true, Give: true, Reset: true, Survives: true,
 		Isolation: "userns",
-		Limits:    []string{"cpu_cap", "cpu_shares", "memory", "lwps", "locked_memory", "tmpfs"},
-		Missing:   d.ctl.missing,
-	}
-	if d.ctl.swap {
-		c.Limits = append(c.Limits, "swap")
-	}
-	if d.ctl.ioWeight {
-		c.Limits = append(c.Limits, "io_priority")
+		Limits:    append(d.ctl.Names(), "locked_memory", "tmpfs"),
+		Missing:   d.ctl.Missing,
 	}
 	return c
 }
 
 // Status implements zones.Driver.
 func (d *Driver) Status(_ context.Context, id string) (zones.Status, error) {
-	m, err := d.find("status", id)
+	m, err := d.machines.Find("status", id)
 	if err != nil {
 		return zones.Status{}, err
 	}
@@ -213,7 +198,7 @@ func (d *Driver) Status(_ context.Context, id string) (zones.Status, error) {
 
 // Wait implements zones.Driver.
 func (d *Driver) Wait(ctx context.Context, id string) (zones.ExitStatus, error) {
-	m, err := d.find("wait", id)
+	m, err := d.machines.Find("wait", id)
 	if err != nil {
 		return zones.ExitStatus{}, err
 	}
@@ -234,7 +219,7 @@ func (d *Driver) Wait(ctx context.Context, id string) (zones.ExitStatus, error) 
 
 // Signal implements zones.Driver.
 func (d *Driver) Signal(_ context.Context, id string, sig zones.Signal) error {
-	m, err := d.running("signal", id)
+	m, err := d.machines.Running("signal", id)
 	if err != nil {
 		return err
 	}
@@ -247,7 +232,7 @@ func (d *Driver) Signal(_ context.Context, id string, sig zones.Signal) error {
 
 // Stop implements zones.Driver.
 func (d *Driver) Stop(ctx context.Context, id string, grace time.Duration) error {
-	m, err := d.find("stop", id)
+	m, err := d.machines.Find("stop", id)
 	if err != nil {
 		return err
 	}
@@ -290,64 +275,6 @@ func (d *Driver) List(context.Context) ([]string, error) {
 		}
 	}
 	return ids, nil
-}
-
-// find gets a machine that runs or has ended.
-func (d *Driver) find(op, id string) (*machine, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	m, known := d.machines[id]
-	switch {
-	case d.closed:
-		return nil, zones.OpError(op, id, zones.ErrClosed)
-	case m != nil:
-		return m, nil
-	case known:
-		return nil, zones.OpError(op, id, zones.ErrBusy)
-	}
-	return nil, zones.OpError(op, id, zones.ErrNotExist)
-}
-
-// running gets a machine that runs.
-func (d *Driver) running(op, id string) (*machine, error) {
-	m, err := d.find(op, id)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-m.ended:
-		return nil, zones.OpError(op, id, zones.ErrNotRunning)
-	default:
-		return m, nil
-	}
-}
-
-// claim takes the id for a start or an end, so that nothing else is done with it meanwhile.
-func (d *Driver) claim(op, id string, start bool) (*machine, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	m, known := d.machines[id]
-	switch {
-	case d.closed:
-		return nil, zones.OpError(op, id, zones.ErrClosed)
-	case known && m == nil:
-		return nil, zones.OpError(op, id, zones.ErrBusy)
-	case start && known:
-		return nil, zones.OpError(op, id, zones.ErrExist)
-	}
-	d.machines[id] = nil
-	return m, nil
-}
-
-// settle gives the id back: to m, or to nobody.
-func (d *Driver) settle(id string, m *machine) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if m != nil && !d.closed {
-		d.machines[id] = m
-	} else {
-		delete(d.machines, id)
-	}
 }
 
 // cgroup is the manager of a zone's control groups.

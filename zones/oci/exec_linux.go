@@ -25,7 +25,7 @@ func (d *Driver) Exec(ctx context.Context, id string, req zones.ExecRequest) (zo
 	if err := req.Check(); err != nil {
 		return fail(err)
 	}
-	m, err := d.running("exec", id)
+	m, err := d.machines.Running("exec", id)
 	if err != nil {
 		return nil, err
 	}

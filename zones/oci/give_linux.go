@@ -25,7 +25,7 @@ import (
 // number there. Links in the way are refused, both when the file is made and when it is covered.
 func (d *Driver) Give(ctx context.Context, id string, g zones.Gift) error {
 	fail := func(err error) error { return zones.OpError("give", id, err) }
-	m, err := d.running("give", id)
+	m, err := d.machines.Running("give", id)
 	if err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (d *Driver) Give(ctx context.Context, id string, g zones.Gift) error {
 
 // Take implements zones.Giver.
 func (d *Driver) Take(_ context.Context, id, name string) error {
-	m, err := d.running("take", id)
+	m, err := d.machines.Running("take", id)
 	if err != nil {
 		return err
 	}

@@ -286,7 +286,11 @@ func (m *machine) signal(sig unix.Signal) error {
 }
 
 // release lets go of the process without ending it.
-func (m *machine) release() {
+// Ended implements roster.Member.
+func (m *machine) Ended() <-chan struct{} { return m.ended }
+
+// Release implements roster.Member.
+func (m *machine) Release() {
 	m.once.Do(func() {
 		close(m.released)
 		m.pidfd.Close()

@@ -22,7 +22,7 @@ type Meter struct {
 
 // Meter opens the meters of a running machine. What this host does not count stays zero in readings.
 func (d *Driver) Meter(id string) (*Meter, error) {
-	m, err := d.running("meter", id)
+	m, err := d.machines.Running("meter", id)
 	if err != nil {
 		return nil, err
 	}
@@ -33,10 +33,10 @@ func (d *Driver) Meter(id string) (*Meter, error) {
 		}
 		return f
 	}
-	if d.ctl.v2 {
+	if d.ctl.V2 {
 		return &Meter{unified: true, cpu: open("", "cpu.stat"), peak: open("", "memory.peak"), oom: open("", "memory.events"), disk: open("", "io.stat")}, nil
 	}
-	return &Meter{user: open("cpuacct", "cpuacct.usage_user"), system: open("cpuacct", "cpuacct.usage_sys"), peak: open("memory", "memory.max_usage_in_bytes"),
+	return &Meter{cpu: open("cpuacct", "cpuacct.usage"), user: open("cpuacct", "cpuacct.usage_user"), system: open("cpuacct", "cpuacct.usage_sys"), peak: open("memory", "memory.max_usage_in_bytes"),
 		oom: open("memory", "memory.oom_control"), disk: open("blkio", "blkio.throttle.io_service_bytes_recursive")}, nil
 }
 
@@ -48,8 +48,7 @@ func (m *Meter) Read() zones.Usage {
 		micro := func(key string) time.Duration { return time.Duration(field(text, key)) * time.Microsecond }
 		u.CPU = zones.CPUUsage{User: micro("user_usec"), System: micro("system_usec"), Total: micro("usage_usec")}
 	} else {
-		u.CPU.User, u.CPU.System = time.Duration(number(m.text(m.user))), time.Duration(number(m.text(m.system)))
-		u.CPU.Total = u.CPU.User + u.CPU.System
+		u.CPU.User, u.CPU.System, u.CPU.Total = split(number(m.text(m.cpu)), number(m.text(m.user)), number(m.text(m.system)))
 	}
 	u.Memory.Peak = number(m.text(m.peak))
 	u.Memory.OOMKills = field(m.text(m.oom), "oom_kill")
@@ -70,6 +69,16 @@ func (m *Meter) text(f *os.File) []byte {
 	}
 	n, _ := f.ReadAt(m.buf[:], 0)
 	return m.buf[:n]
+}
+
+// split divides an exact total as two parts that were sampled say.
+func split(total, user, system uint64) (u, s, t time.Duration) {
+	t = time.Duration(total)
+	if user+system == 0 {
+		return t, 0, t
+	}
+	s = time.Duration(float64(total) * (float64(system) / float64(user+system)))
+	return t - s, s, t
 }
 
 func number(text []byte) uint64 {

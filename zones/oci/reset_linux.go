@@ -17,25 +17,25 @@ func (d *Driver) Reset(ctx context.Context, m zones.Machine) (zones.Handle, erro
 	if err := m.Check(); err != nil {
 		return fail(err)
 	}
-	if err := d.keepable(m.Limits); err != nil {
+	if err := d.ctl.Check(m.Limits); err != nil {
 		return fail(err)
 	}
-	if _, err := d.find("reset", m.ID); err != nil {
+	if _, err := d.machines.Find("reset", m.ID); err != nil {
 		return zones.Handle{}, err
 	}
-	old, err := d.claim("reset", m.ID, false)
+	old, err := d.machines.Claim("reset", m.ID, false)
 	if err != nil {
 		return zones.Handle{}, err
 	}
 	if old == nil { // destroyed since
-		d.settle(m.ID, nil)
+		d.machines.Settle(m.ID, nil)
 		return fail(zones.ErrNotExist)
 	}
 	d.end(old)
 	if err = d.remove(old.rec); err == nil {
 		var mach *machine
 		if mach, err = d.start(ctx, &m); err == nil {
-			d.settle(m.ID, mach)
+			d.machines.Settle(m.ID, mach)
 			h, err := handle(mach.rec)
 			return h, zones.OpError("reset", m.ID, err)
 		}
@@ -44,6 +44,6 @@ func (d *Driver) Reset(ctx context.Context, m zones.Machine) (zones.Handle, erro
 		}
 		err = errors.Join(err, d.remove(record{ID: m.ID, RunDir: m.RunDir}))
 	}
-	d.settle(m.ID, nil)
+	d.machines.Settle(m.ID, nil)
 	return fail(err)
 }

@@ -33,24 +33,24 @@ func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, erro
 	case m.Root.Path == "":
 		return fail(fmt.Errorf("%w: no root", zones.ErrInvalid))
 	}
-	if err := d.keepable(m.Limits); err != nil {
+	if err := d.ctl.Check(m.Limits); err != nil {
 		return fail(err)
 	}
 	if err := ctx.Err(); err != nil {
 		return fail(err)
 	}
-	if _, err := d.claim("start", m.ID, true); err != nil {
+	if _, err := d.machines.Claim("start", m.ID, true); err != nil {
 		return zones.Handle{}, err
 	}
 	if _, err := os.Stat(d.recordPath(m.ID)); err == nil {
-		d.settle(m.ID, nil)
+		d.machines.Settle(m.ID, nil)
 		return fail(fmt.Errorf("%w: an earlier process left it; recover or destroy it", zones.ErrExist))
 	}
 	mach, err := d.start(ctx, &m)
 	if err == nil {
 		var h zones.Handle
 		if h, err = handle(mach.rec); err == nil {
-			d.settle(m.ID, mach)
+			d.machines.Settle(m.ID, mach)
 			return h, nil
 		}
 	}
@@ -58,7 +58,7 @@ func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, erro
 		d.end(mach)
 	}
 	err = errors.Join(err, d.remove(record{ID: m.ID, RunDir: m.RunDir}))
-	d.settle(m.ID, nil)
+	d.machines.Settle(m.ID, nil)
 	return fail(err)
 }
 
@@ -298,17 +298,17 @@ func (d *Driver) Recover(ctx context.Context, h zones.Handle) error {
 	if err != nil {
 		return zones.OpError("recover", h.ID, err)
 	}
-	if m, err := d.claim("recover", h.ID, false); err != nil {
+	if m, err := d.machines.Claim("recover", h.ID, false); err != nil {
 		return err
 	} else if m != nil {
 		if m.rec.PID == rec.PID && m.rec.Start == rec.Start && m.rec.Boot == rec.Boot {
-			d.settle(h.ID, m)
+			d.machines.Settle(h.ID, m)
 			return nil
 		}
-		m.release() // another process has started the id anew since
+		m.Release() // another process has started the id anew since
 	}
 	m, err := d.hold(rec, nil)
-	d.settle(h.ID, m)
+	d.machines.Settle(h.ID, m)
 	return zones.OpError("recover", h.ID, err)
 }
 
@@ -317,7 +317,7 @@ func (d *Driver) Destroy(_ context.Context, id string) error {
 	if !zones.ValidID(id) {
 		return zones.OpError("destroy", id, fmt.Errorf("%w: id", zones.ErrInvalid))
 	}
-	m, err := d.claim("destroy", id, false)
+	m, err := d.machines.Claim("destroy", id, false)
 	if err != nil {
 		return err
 	}
@@ -332,7 +332,7 @@ func (d *Driver) Destroy(_ context.Context, id string) error {
 		rec = record{ID: id}
 	}
 	err = d.remove(rec)
-	d.settle(id, nil)
+	d.machines.Settle(id, nil)
 	return zones.OpError("destroy", id, err)
 }
 
@@ -344,7 +344,7 @@ func (d *Driver) end(m *machine) {
 	case <-m.released:
 	case <-time.After(30 * time.Second): // stuck in the kernel; remove says so
 	}
-	m.release()
+	m.Release()
 }
 
 // remove clears every trace of a machine, known or not. It may be repeated.

@@ -16,7 +16,7 @@ import (
 
 // Usage implements zones.Driver.
 func (d *Driver) Usage(_ context.Context, id string) (zones.Usage, error) {
-	m, err := d.running("usage", id)
+	m, err := d.machines.Running("usage", id)
 	if err != nil {
 		return zones.Usage{}, err
 	}
