@@ -11,6 +11,7 @@ import (
 	"github.com/mobulacloud/mobula/manta/jobs"
 	"github.com/mobulacloud/mobula/manta/namespace"
 	"github.com/mobulacloud/mobula/sdc"
+	"github.com/mobulacloud/mobula/sdc/authcache"
 )
 
 func TestMap(t *testing.T) {
@@ -174,6 +175,65 @@ func TestRefusals(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%v: -want +got\n%s", programs, diff)
 		}
+	}
+}
+
+// TestRoles holds that the job of a user reads what the user's active roles let a job read, and no more, and nothing once the user is shut out.
+func TestRoles(t *testing.T) {
+	w := newWorld(t, worldOptions{})
+	ctx := t.Context()
+	alice := w.accounts["alice"]
+	user, err := w.dir.CreateUser(ctx, sdc.User{Account: alice.UUID, Login: "carol", Email: "c@example.com"})
+	w.must(err)
+	role := func(name string, rules ...string) string {
+		policy, err := w.dir.CreatePolicy(ctx, sdc.Policy{Account: alice.UUID, Name: "p" + name, Rules: rules})
+		w.must(err)
+		r, err := w.dir.CreateRole(ctx, sdc.Role{Account: alice.UUID, Name: name, Members: []string{user.UUID}, Policies: []string{policy.UUID}})
+		w.must(err)
+		return r.UUID
+	}
+	active := role("active", "CAN getobject WHEN fromjob = true")
+	idle := role("idle", "CAN getobject")
+	w.follow()
+	for name, tag := range map[string]string{"tagged": active, "other": idle, "plain": ""} {
+		w.must(w.put("/alice/stor/"+name, "x"))
+		if tag != "" {
+			_, err := w.ns.SetMetadata(ctx, w.key("/alice/stor/"+name), namespace.Metadata{Roles: []string{tag}}, namespace.Options{})
+			w.must(err)
+		}
+	}
+	carol := &authcache.Caller{Account: alice, User: &user, ActiveRoles: []string{active}}
+	s := w.supervise("one")
+	o := w.open("alice")
+	look := func(token string) (codes []string) {
+		t.Helper()
+		o.Token = token
+		found, err := s.look(ctx, o, lookups("/alice/stor/tagged", "/alice/stor/other", "/alice/stor/plain"))
+		w.must(err)
+		for _, a := range found {
+			codes = append(codes, a.failure.Code)
+		}
+		return codes
+	}
+	token := func(fromJob bool) string {
+		t.Helper()
+		text, err := w.identity.MintToken(carol, alice, fromJob)
+		w.must(err)
+		return text
+	}
+	const no = jobs.CodeAuthorization
+	if diff := cmp.Diff([]string{"", no, no}, look(token(true))); diff != "" {
+		t.Errorf("of a job: -want +got\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{no, no, no}, look(token(false))); diff != "" {
+		t.Errorf("of no job: -want +got\n%s", diff)
+	}
+	before := token(true)
+	_, err = w.dir.UpdateUser(ctx, user.UUID, func(u *sdc.User) error { u.Disabled = true; return nil })
+	w.must(err)
+	w.follow()
+	if diff := cmp.Diff([]string{no, no, no}, look(before)); diff != "" {
+		t.Errorf("of a user that is shut out: -want +got\n%s", diff)
 	}
 }
 

@@ -64,7 +64,8 @@ type Order struct {
 	Feed *Feed `json:"feed,omitempty"`
 	// Cancel ends a task, without a report. One that is not there any more: nothing.
 	Cancel string `json:"cancel,omitempty"`
-	// Shut ends everything of a job and forgets it: it is the job's id.
+	// Shut ends everything of a job that is with this stream and forgets it: it is the job's id. What a supervisor that has the job since then
+	// ordered on another stream goes on.
 	Shut string `json:"shut,omitempty"`
 }
 

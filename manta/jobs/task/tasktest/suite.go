@@ -359,6 +359,11 @@ func (s *suite) assigned() {
 	st := start(&later, s.put("taken", "x"))
 	s.send(other, task.Order{Open: &later}, task.Order{Start: st})
 	s.wantOutput(other, &later, st, "taken\n")
+	// The older stream has no say any more.
+	s.send(s, task.Order{Shut: o.Job})
+	st = start(&later, s.put("taken 2", "x"))
+	s.send(other, task.Order{Start: st})
+	s.wantOutput(other, &later, st, "taken\n")
 }
 
 func (s *suite) close() {
