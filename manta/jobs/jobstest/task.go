@@ -1,6 +1,7 @@
 package jobstest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -192,15 +193,20 @@ func (r *run) copy(ctx context.Context, path string, w io.Writer) error {
 	return err
 }
 
+// fetch makes a file of an object, which may be a program.
 func (r *run) fetch(ctx context.Context, path, file string, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, mode)
-	if err != nil {
+	var b bytes.Buffer
+	if err := r.copy(ctx, path, &b); err != nil {
 		return err
 	}
-	return errors.Join(r.copy(ctx, path, f), f.Close())
+	// A child that another goroutine starts meanwhile would have the file open for writing until it has become its program, and a file that is open for
+	// writing cannot be run.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return os.WriteFile(file, b.Bytes(), mode)
 }
 
 func (r *run) save(ctx context.Context, path string, f *os.File) error {
