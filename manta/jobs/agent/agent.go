@@ -27,6 +27,7 @@ type Agent struct {
 	zones      zonePool
 	uploads    chan struct{} // one for each that is under way
 	count      counters
+	intact     intact
 
 	mu       sync.Mutex
 	sched    *sched.Scheduler

@@ -3,10 +3,14 @@ package agent
 import (
 	"context"
 	"fmt"
+	"os"
+	osexec "os/exec"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/manta/jobs"
@@ -59,4 +63,60 @@ func BenchmarkSmallTasks(b *testing.B) {
 	b.ReportMetric(float64(here)/1e6/float64(n), "here-cpu-ms/op")
 	b.ReportMetric(float64(inZones)/1e6/float64(n), "zones-cpu-ms/op")
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "tasks/s")
+}
+
+// BenchmarkLargeTasks is one job on objects of 64 MiB, and the same command on the same files by this host itself.
+func BenchmarkLargeTasks(b *testing.B) {
+	const size, objects = 64 << 20, 4
+	w := newWorld(b, nil)
+	s := w.connect("sup")
+	body := strings.Repeat("a line of some length with an x in it, as logs have them, and then some more\n", size/77)
+	var inputs []*task.Input
+	var files []string
+	for i := range objects {
+		in := w.put("alice", fmt.Sprintf("/alice/stor/o%d", i), body)
+		f, _, err := w.stores[in.Copies[0]].OpenFile(b.Context(), in.Object)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer f.Close()
+		in.Copies = in.Copies[:1]
+		inputs, files = append(inputs, in), append(files, fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd()))
+	}
+	const exec = "grep -c 'x in'"
+	b.Run("tasks", func(b *testing.B) {
+		job := s.open("alice", jobs.Phase{Exec: exec})
+		b.SetBytes(size * objects)
+		for b.Loop() {
+			w.agent.intact.forget()
+			var ids []string
+			for _, in := range inputs {
+				ids = append(ids, s.start(job, 0, in))
+			}
+			for _, id := range ids {
+				if d := s.wait(id); d.Failure != nil {
+					b.Fatal(d.Failure)
+				}
+			}
+		}
+	})
+	b.Run("local", func(b *testing.B) {
+		b.SetBytes(size * objects)
+		for b.Loop() {
+			var g errgroup.Group
+			g.SetLimit(runtime.NumCPU())
+			for _, name := range files {
+				g.Go(func() error { return osexec.Command("bash", "-c", exec+" < "+name).Run() })
+			}
+			if err := g.Wait(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+func (i *intact) forget() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.until = nil
 }

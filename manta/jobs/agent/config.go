@@ -22,8 +22,6 @@ type Store interface {
 	Open(ctx context.Context, id storage.ObjectID, off, n int64) (io.ReadCloser, storage.Info, error)
 	// OpenFile opens the file that holds an object, not verified; errors.ErrUnsupported if none does.
 	OpenFile(ctx context.Context, id storage.ObjectID) (*os.File, storage.Info, error)
-	// Verify reads all of an object.
-	Verify(ctx context.Context, id storage.ObjectID) (storage.Info, error)
 }
 
 // Config describes an Agent.

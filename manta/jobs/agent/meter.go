@@ -3,13 +3,14 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/mobulacloud/mobula/manta/jobs/task"
 	"github.com/mobulacloud/mobula/zones"
 )
 
-// A Measure is what a task took, or, at a checkpoint, has taken since the one before.
+// A Measure is what a task took since it began, or since the Measure of it before this one. The Measures of a task add up to its Total.
 type Measure struct {
 	Job, Owner string
 	Phase      int
@@ -17,26 +18,73 @@ type Measure struct {
 	Zone       string
 	Checkpoint bool // the task goes on
 	Usage      task.Usage
+	Total      task.Usage // since the task began
 }
 
 // LogValue gives the fields by the names of task.Usage.
 func (m Measure) LogValue() slog.Value {
-	u := m.Usage
 	return slog.GroupValue(slog.String("job", m.Job), slog.String("owner", m.Owner), slog.Int("phase", m.Phase), slog.String("task", m.Task),
-		slog.String("zone", m.Zone), slog.Bool("checkpoint", m.Checkpoint), slog.Int64("wall_ns", u.WallNS), slog.Int64("user_ns", u.UserNS),
+		slog.String("zone", m.Zone), slog.Bool("checkpoint", m.Checkpoint), slog.Any("delta", usageValue(m.Usage)), slog.Any("total", usageValue(m.Total)))
+}
+
+func usageValue(u task.Usage) slog.Value {
+	return slog.GroupValue(slog.Int64("wall_ns", u.WallNS), slog.Int64("user_ns", u.UserNS),
 		slog.Int64("system_ns", u.SystemNS), slog.Int("memory_mb", u.MemoryMB), slog.Uint64("peak_bytes", u.PeakBytes), slog.Uint64("read_bytes", u.ReadBytes),
 		slog.Uint64("written_bytes", u.WrittenBytes), slog.Uint64("in_bytes", u.InBytes), slog.Uint64("out_bytes", u.OutBytes))
 }
 
-// measure reads the zone's meters after a task, and sees from them whether something ran out.
-func (w *worker) measure(t *attempt, e *ending, began time.Time) {
+// reading takes what the zone's meters have counted since the reading before, as the task's.
+func (w *worker) reading(t *attempt, e *ending, checkpoint bool) {
+	now, u := time.Now(), w.zone.Usage()
+	e.oom = e.oom || u.Memory.OOMKills > w.meter.Memory.OOMKills
+	delta := task.Usage{WallNS: now.Sub(e.read).Nanoseconds(), MemoryMB: e.usage.MemoryMB, InBytes: e.result.InBytes, OutBytes: e.result.OutBytes}
+	since(&delta, &u, &w.meter)
+	w.meter, e.read = u, now
+	sum := &e.usage
+	sum.WallNS += delta.WallNS
+	sum.UserNS += delta.UserNS
+	sum.SystemNS += delta.SystemNS
+	sum.ReadBytes += delta.ReadBytes
+	sum.WrittenBytes += delta.WrittenBytes
+	sum.InBytes += delta.InBytes
+	sum.OutBytes += delta.OutBytes
+	sum.PeakBytes = delta.PeakBytes
+	m := Measure{Job: t.Job, Owner: t.job.Owner, Phase: t.Phase, Task: t.Task, Zone: w.zone.ID(), Checkpoint: checkpoint, Usage: delta, Total: *sum}
+	w.agent.cfg.Meter(m)
+	w.agent.log.LogAttrs(t.ctx, slog.LevelInfo, "task metered", slog.Any("meter", m))
+}
+
+// checkpoints meters a long task until stop is called.
+func (w *worker) checkpoints(t *attempt, e *ending) (stop func()) {
+	every := w.agent.cfg.Checkpoint
+	if t.job.Options.FrequentCheckpoint {
+		every = min(every, 5*time.Second)
+	}
+	var mu sync.Mutex
+	stopped := false
+	var timer *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(every, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !stopped {
+			w.reading(t, e, true)
+			timer.Reset(every)
+		}
+	})
+	return func() {
+		timer.Stop()
+		mu.Lock()
+		stopped = true
+		mu.Unlock()
+	}
+}
+
+// measure reads the zone's meters after a task, and sees whether something ran out.
+func (w *worker) measure(t *attempt, e *ending) {
+	w.reading(t, e, false)
 	ctx := context.WithoutCancel(t.ctx)
-	memory, _ := sizes(t.phase())
-	e.usage = task.Usage{WallNS: time.Since(began).Nanoseconds(), MemoryMB: int(memory >> 20), InBytes: e.result.InBytes, OutBytes: e.result.OutBytes}
-	u := w.zone.Usage()
-	e.oom = u.Memory.OOMKills > w.meter.Memory.OOMKills
-	since(&e.usage, &u, &w.meter)
-	w.meter = u
 	failed := e.exec != nil || !e.status.Success()
 	if failed && !t.cancelled() {
 		e.full = w.zone.Full(ctx)
@@ -46,14 +94,12 @@ func (w *worker) measure(t *attempt, e *ending, began time.Time) {
 		w.agent.log.Warn("core dumps not looked for", "task", t.Task, "err", err)
 	}
 	e.core = core
-	m := Measure{Job: t.Job, Owner: t.job.Owner, Phase: t.Phase, Task: t.Task, Zone: w.zone.ID(), Usage: e.usage}
-	w.agent.cfg.Meter(m)
-	w.agent.log.LogAttrs(ctx, slog.LevelInfo, "task metered", slog.Any("meter", m))
 }
 
 // since fills in the difference of two readings of a zone.
 func since(u *task.Usage, now, before *zones.Usage) {
-	u.UserNS, u.SystemNS = int64(now.CPU.User-before.CPU.User), int64(now.CPU.System-before.CPU.System)
+	// The kernel may correct one by the other.
+	u.UserNS, u.SystemNS = max(0, int64(now.CPU.User-before.CPU.User)), max(0, int64(now.CPU.System-before.CPU.System))
 	u.PeakBytes = now.Memory.Peak
 	u.ReadBytes, u.WrittenBytes = now.Disk.ReadBytes-before.Disk.ReadBytes, now.Disk.WriteBytes-before.Disk.WriteBytes
 }

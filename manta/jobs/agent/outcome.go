@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/mobulacloud/mobula/manta/jobs"
 	"github.com/mobulacloud/mobula/manta/jobs/agent/door"
@@ -26,6 +27,7 @@ type ending struct {
 	out     *os.File
 	err     *os.File
 	usage   task.Usage
+	read    time.Time // when usage was last added to
 }
 
 // Suffixes of messages.

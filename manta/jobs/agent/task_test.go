@@ -148,7 +148,7 @@ func TestFailures(t *testing.T) {
 		{name: "memory of a child", phase: jobs.Phase{Exec: "perl -e '$x = \"x\" x (1<<29)'; false", Memory: 128}, code: jobs.CodeUserTask,
 			want: "user command exited with code 1 (WARNING: ran out of memory during execution)", err: "bash: line 1:"},
 		{name: "memory of a child that is not missed", phase: jobs.Phase{Exec: "perl -e '$x = \"x\" x (1<<29)' 2>/dev/null; echo fine", Memory: 128}, out: "fine\n"},
-		{name: "more memory", phase: jobs.Phase{Exec: "perl -e '$x = \"x\" x (1<<30); print length $x'", Memory: 4096}, out: "1073741824"},
+		{name: "more memory", phase: jobs.Phase{Exec: "perl -e '$x = \"x\" x (1<<27); print length $x'", Memory: 4096}, out: "134217728"},
 		{name: "too much memory", phase: jobs.Phase{Exec: "wc", Memory: 8192}, code: jobs.CodeTaskInit, want: "failed to dispatch task: not enough memory available"},
 		{name: "image", phase: jobs.Phase{Exec: "wc", Image: ">=17.0.0"}, code: jobs.CodeInvalidArgument, want: "failed to dispatch task: requested image is not available"},
 		{name: "closed stdout", phase: jobs.Phase{Exec: "exec >&-; echo lost; sleep 0.1"}, out: ""},

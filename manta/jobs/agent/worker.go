@@ -124,13 +124,17 @@ func (w *worker) do(t *attempt) (sound bool) {
 		}
 		w.inited = true
 	}
-	e := w.exec(t)
+	memory, _ := sizes(t.phase())
+	e := &ending{read: began, usage: task.Usage{MemoryMB: int(memory >> 20)}}
+	stop := w.checkpoints(t, e)
+	w.exec(t, e)
+	stop()
 	e.result = w.door.End()
 	sound = e.exec == nil || t.ctx.Err() != nil && errors.Is(e.exec, context.Cause(t.ctx))
-	w.measure(t, &e, began)
+	w.measure(t, e)
 	w.slots <- struct{}{}
 	w.tail.Go(func() {
-		w.store(t, &e)
+		w.store(t, e)
 		<-w.slots
 	})
 	return sound
@@ -209,7 +213,7 @@ func (w *worker) reuse(f *os.File) {
 }
 
 // exec runs the task's program.
-func (w *worker) exec(t *attempt) (e ending) {
+func (w *worker) exec(t *attempt, e *ending) {
 	defer func() { e.cause = context.Cause(t.ctx) }()
 	var in *os.File
 	if t.Input != nil {
@@ -217,7 +221,10 @@ func (w *worker) exec(t *attempt) (e ending) {
 		e.unusual = short
 		var done func() error
 		if in, done, e.exec = w.show(t, name); e.exec != nil {
-			return e
+			if isGone(e.exec) {
+				e.exec, e.fetch = nil, e.exec
+			}
+			return
 		}
 		defer func() {
 			in.Close()
@@ -230,18 +237,17 @@ func (w *worker) exec(t *attempt) (e ending) {
 		}()
 	}
 	if e.out, e.exec = w.scratch(); e.exec != nil {
-		return e
+		return
 	}
 	if e.err, e.exec = w.scratch(); e.exec != nil {
-		return e
+		return
 	}
 	args, env := []string{"bash", "-c", t.phase().Exec}, w.environ(t)
 	if t.Input != nil {
 		e.status, e.exec = w.zone.Exec(t.ctx, args, env, in, e.out, e.err)
-		return e
+		return
 	}
-	w.reduce(t, &e, args, env)
-	return e
+	w.reduce(t, e, args, env)
 }
 
 // internal is a failure that is none of the task's doing.

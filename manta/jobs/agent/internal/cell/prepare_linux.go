@@ -127,14 +127,18 @@ func (c *Cells) makeWindow() error {
 	return nil
 }
 
-func (c *Cells) tools() string { return filepath.Join(c.run, "bin") }
+// tools is on disk, not in memory: the program is large.
+func (c *Cells) tools() string { return filepath.Join(c.cfg.Dir, "bin") }
 
-// installTools makes the directory that zones have on their PATH. The program is bound and not copied: it is the very file that runs here, already in memory.
+// installTools makes the directory that zones have on their PATH, anew at each start: the program may be another.
 func (c *Cells) installTools() error {
 	if c.cfg.Tools == "" {
 		return nil
 	}
 	dir := c.tools()
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -320,7 +324,7 @@ func (c *Cells) sweep(ctx context.Context) error {
 	if err := unmountBelow(c.run); err != nil {
 		return err
 	}
-	for _, name := range []string{"zones", "roots", "in", "bin"} {
+	for _, name := range []string{"zones", "roots", "in"} {
 		if err := os.RemoveAll(filepath.Join(c.run, name)); err != nil {
 			return err
 		}
