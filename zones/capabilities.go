@@ -19,6 +19,8 @@ type Capabilities struct {
 	Survives bool `json:"survives"`
 	// Isolation says how machines are kept apart: "userns", "kvm", "tcg", "none".
 	Isolation string `json:"isolation"`
+	// OneUser: programs in a machine run as its root only; another user cannot be asked for.
+	OneUser bool `json:"one_user,omitempty"`
 	// Limits are the names of the [Limits] fields it enforces, by their JSON names.
 	Limits []string `json:"limits"`
 	// Properties are the optional properties of a spec that it acts on ([EffectOptional]); a host refuses the others.

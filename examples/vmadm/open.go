@@ -53,7 +53,7 @@ type config struct {
 
 func (c *command) open(ctx context.Context) (*server, error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("zones need root, for namespaces, control groups and mounts")
+		return nil, errors.New("vmadm needs root, for file systems, networks and limits of zones (package zones/oci alone runs containers without)")
 	}
 	dir, err := filepath.Abs(c.dir)
 	if err != nil {

@@ -87,8 +87,12 @@ func (d *Driver) config(m *zones.Machine) (*configs.Config, error) {
 		return nil, err
 	}
 	caps := capabilityNames(priv | whileStarting)
+	rootfs := d.mountPoint(m.ID)
+	if d.rootless {
+		rootfs, ids[0] = m.Root.Path, configs.IDMap{HostID: int64(os.Geteuid()), Size: 1}
+	}
 	c := &configs.Config{
-		Rootfs:          d.mountPoint(m.ID),
+		Rootfs:          rootfs,
 		Readonlyfs:      m.Root.ReadOnly,
 		RootPropagation: unix.MS_PRIVATE | unix.MS_REC,
 		Hostname:        m.Hostname,
@@ -156,7 +160,7 @@ func (d *Driver) mounts(m *zones.Machine) []*configs.Mount {
 		{Device: "proc", Source: "proc", Destination: "/proc", Flags: hardened},
 		{Device: "tmpfs", Source: "tmpfs", Destination: "/dev", Flags: unix.MS_NOSUID | unix.MS_STRICTATIME, Data: "mode=755,size=1m"},
 		{Device: "devpts", Source: "devpts", Destination: "/dev/pts", Flags: unix.MS_NOSUID | unix.MS_NOEXEC,
-			Data: "newinstance,ptmxmode=0666,mode=0620" + ttyGroup(m.IDs)},
+			Data: "newinstance,ptmxmode=0666,mode=0620" + d.ttyGroup(m.IDs)},
 		{Device: "tmpfs", Source: "shm", Destination: "/dev/shm", Flags: hardened, Data: "mode=1777" + shmSize(m.Limits)},
 		{Device: "mqueue", Source: "mqueue", Destination: "/dev/mqueue", Flags: hardened},
 		// The network namespace need not be the zone's, so sysfs cannot be mounted; what programs read of it is here.
@@ -179,8 +183,8 @@ func (d *Driver) mounts(m *zones.Machine) []*configs.Mount {
 }
 
 // ttyGroup is the usual group of terminals, if the zone has that many ids.
-func ttyGroup(r zones.IDRange) string {
-	if r.Size > 5 {
+func (d *Driver) ttyGroup(r zones.IDRange) string {
+	if r.Size > 5 && !d.rootless {
 		return ",gid=5"
 	}
 	return ""

@@ -32,8 +32,10 @@ type Driver struct {
 	init    initFiles
 	launch  launcher
 	starter starter
-	masks   []string
-	userns  userNamespaces
+	// rootless: nothing is given but what any user may do.
+	rootless bool
+	masks    []string
+	userns   userNamespaces
 
 	machines *roster.Roster[*machine]
 	watchers sync.WaitGroup
@@ -47,8 +49,11 @@ var (
 	_ zones.Lister = (*Driver)(nil)
 )
 
-// New checks the host and makes the driver. It starts nothing and disturbs no machine of an earlier process; Recover takes those over.
-// Without root it gives zones.ErrPermission.
+// New checks the host and makes the driver. It starts no machine and disturbs none of an earlier process; Recover takes those over.
+//
+// Without root it makes one with less, as its Capabilities tell: a machine has the calling user's id as its only one, which is root inside; no
+// limits but those on a process; and no network but a loopback. Where the kernel does not let users make namespaces, it gives
+// zones.ErrPermission.
 func New(cfg Config) (*Driver, error) {
 	if !filepath.IsAbs(cfg.StateDir) {
 		return nil, fmt.Errorf("%w: oci: StateDir must be an absolute path", zones.ErrInvalid)
@@ -68,8 +73,9 @@ func New(cfg Config) (*Driver, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if os.Geteuid() != 0 {
-		return nil, fmt.Errorf("%w: OS containers need root to set up namespaces and control groups", zones.ErrPermission)
+	rootless := os.Geteuid() != 0
+	if rootless && cfg.Runtime != "" {
+		return nil, fmt.Errorf("%w: oci: a runtime of one's own needs root", zones.ErrNotSupported)
 	}
 	logrus.SetLevel(logrus.ErrorLevel) // libcontainer's own; its warnings are about files that this kernel lacks
 	for _, dir := range []string{"", "records", "containers", "init"} {
@@ -77,10 +83,14 @@ func New(cfg Config) (*Driver, error) {
 			return nil, fmt.Errorf("oci: %w", err)
 		}
 	}
-	if err := passable(cfg.MountDir); err != nil {
-		return nil, fmt.Errorf("oci: %w", err)
+	ctl := withoutRoot
+	if !rootless {
+		if err := passable(cfg.MountDir); err != nil {
+			return nil, fmt.Errorf("oci: %w", err)
+		}
+		ctl = limits.Probe()
 	}
-	d := &Driver{cfg: cfg, log: cfg.Logger, ctl: limits.Probe(), masks: present(masked), machines: roster.New[*machine]()}
+	d := &Driver{cfg: cfg, log: cfg.Logger, ctl: ctl, masks: present(masked), machines: roster.New[*machine](), rootless: rootless}
 	var err error
 	if d.init, err = installInit(filepath.Join(cfg.StateDir, "init")); err != nil {
 		return nil, fmt.Errorf("oci: install the in-zone init: %w", err)
@@ -90,7 +100,7 @@ func New(cfg Config) (*Driver, error) {
 	}
 	d.starter.init = d.init
 	d.userns.starter = &d.starter
-	d.launch = &embedded{starter: &d.starter, users: &d.userns}
+	d.launch = &embedded{starter: &d.starter, users: &d.userns, rootless: rootless}
 	if cfg.Runtime != "" {
 		program, err := exec.LookPath(cfg.Runtime)
 		if err != nil {
@@ -100,6 +110,12 @@ func New(cfg Config) (*Driver, error) {
 	}
 	if _, err := filter(); err != nil {
 		return nil, fmt.Errorf("oci: %w", err)
+	}
+	if rootless {
+		if err := d.tryNamespace(); err != nil {
+			d.Close()
+			return nil, fmt.Errorf("%w: OS containers need root here, as users may not make namespaces: %w", zones.ErrPermission, err)
+		}
 	}
 	return d, nil
 }
@@ -155,6 +171,9 @@ func (d *Driver) lockPath() string { return filepath.Join(d.cfg.StateDir, "lock"
 // tidy removes the directories that machines are made in, if there is none in them and nobody is making one. Who needs them again
 // makes them again.
 func (d *Driver) tidy() {
+	if d.rootless {
+		return
+	}
 	lock, err := lockFile(d.lockPath(), unix.LOCK_EX|unix.LOCK_NB)
 	if err != nil {
 		return
@@ -177,6 +196,9 @@ func (d *Driver) Capabilities() zones.Capabilities {
 		Isolation: "userns",
 		Limits:    append(d.ctl.Names(), "locked_memory", "tmpfs"),
 		Missing:   d.ctl.Missing,
+	}
+	if d.rootless {
+		c.Give, c.OneUser, c.Limits = false, true, []string{"locked_memory", "tmpfs"}
 	}
 	return c
 }
@@ -279,5 +301,8 @@ func (d *Driver) List(context.Context) ([]string, error) {
 
 // cgroup is the manager of a zone's control groups.
 func (d *Driver) cgroup(id string, paths map[string]string) (cgroups.Manager, error) {
+	if d.rootless {
+		return noGroups{}, nil
+	}
 	return manager.NewWithPaths(&cgroups.Cgroup{Path: path.Join(d.cfg.CgroupParent, id), Resources: &cgroups.Resources{}}, paths)
 }

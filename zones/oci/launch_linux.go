@@ -41,6 +41,8 @@ var initEnv = []string{zinit.Env + "=1"}
 type embedded struct {
 	starter *starter
 	users   *userNamespaces
+	// rootless: the zone has one id, and no control groups.
+	rootless bool
 }
 
 func (e *embedded) start(ctx context.Context, _ string, cfg *configs.Config, root *os.File, files [2]*os.File) (l launched, err error) {
@@ -56,8 +58,10 @@ func (e *embedded) start(ctx context.Context, _ string, cfg *configs.Config, roo
 	defer told.Close()
 	order := zinit.Order{Type: zinit.OrderStart, First: uint32(cfg.UIDMappings[0].HostID), Size: uint32(cfg.UIDMappings[0].Size)}
 	more := p.trees[:len(p.trees):len(p.trees)]
-	cg, err := manager.New(cfg.Cgroups)
-	if err != nil {
+	var cg cgroups.Manager = noGroups{}
+	if e.rootless {
+		order.Flags |= zinit.OrderSingle
+	} else if cg, err = manager.New(cfg.Cgroups); err != nil {
 		return l, err
 	}
 	unified := unifiedPath(cg.GetPaths())
@@ -155,7 +159,11 @@ func groupFiles(pid int, paths map[string]string) ([]*os.File, error) {
 }
 
 func (e *embedded) enter(ctx context.Context, m *machine, files [2]*os.File) error {
-	proc, err := e.starter.begin(zinit.Order{Type: zinit.OrderEnter}, files[0], files[1], files[1], m.pidfd)
+	order := zinit.Order{Type: zinit.OrderEnter}
+	if e.rootless {
+		order.Flags |= zinit.OrderSingle
+	}
+	proc, err := e.starter.begin(order, files[0], files[1], files[1], m.pidfd)
 	if err != nil {
 		return err
 	}

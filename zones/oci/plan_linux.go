@@ -36,10 +36,15 @@ func (p *plan) file(f *os.File) uint32 {
 	return uint32(len(p.trees) - 1)
 }
 
-// makePlan follows the order in which a runtime sets a container up. It takes root, a detached mount, over.
+// makePlan follows the order in which a runtime sets a container up. It takes root, a detached mount, over. Without one, the host's rights are
+// no more than the process will have, so the process makes all mounts itself.
 func makePlan(c *configs.Config, root *os.File, users *userNamespaces) (p *plan, err error) {
 	p = &plan{}
-	p.add(zinit.Step{Kind: zinit.StepRoot, File: p.file(root)})
+	if root != nil {
+		p.add(zinit.Step{Kind: zinit.StepRoot, File: p.file(root)})
+	} else {
+		p.add(zinit.Step{Kind: zinit.StepRoot, A: c.Rootfs})
+	}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -49,7 +54,11 @@ func makePlan(c *configs.Config, root *os.File, users *userNamespaces) (p *plan,
 	for _, m := range c.Mounts {
 		switch {
 		case m.Device == "bind":
-			if err := p.bind(m, users); err != nil {
+			bind := p.bind
+			if root == nil {
+				bind = p.bindInside
+			}
+			if err := bind(m, users); err != nil {
 				return p, err
 			}
 		default:
@@ -117,9 +126,8 @@ func (p *plan) devices(c *configs.Config) {
 	}
 }
 
-// bind adds a mount of the host's files.
-func (p *plan) bind(m *configs.Mount, users *userNamespaces) error {
-	var attr uint64
+// attributes are a mount's flags in the terms of mount_setattr.
+func attributes(m *configs.Mount) (attr uint64) {
 	for _, f := range []struct {
 		flag int
 		attr uint64
@@ -128,6 +136,26 @@ func (p *plan) bind(m *configs.Mount, users *userNamespaces) error {
 			attr |= f.attr
 		}
 	}
+	return attr
+}
+
+// bindInside adds a mount of the host's files that the process makes.
+func (p *plan) bindInside(m *configs.Mount, _ *userNamespaces) error {
+	st, err := os.Stat(m.Source)
+	if err != nil {
+		return err
+	}
+	s := zinit.Step{Kind: zinit.StepBind, A: m.Source, B: m.Destination, C: strconv.FormatUint(attributes(m), 10)}
+	if !st.IsDir() {
+		s.Flags |= zinit.StepIsFile
+	}
+	p.add(s)
+	return nil
+}
+
+// bind adds a mount of the host's files that is made here.
+func (p *plan) bind(m *configs.Mount, users *userNamespaces) error {
+	attr := attributes(m)
 	var tree *os.File
 	if m.IDMapping != nil {
 		id := m.IDMapping.UIDMappings[0]

@@ -32,6 +32,8 @@ func (d *Driver) Start(ctx context.Context, m zones.Machine) (zones.Handle, erro
 		return fail(fmt.Errorf("%w: brand %s", zones.ErrNotSupported, m.Spec.Brand))
 	case m.Root.Path == "":
 		return fail(fmt.Errorf("%w: no root", zones.ErrInvalid))
+	case d.rootless && m.NetNS != "":
+		return fail(fmt.Errorf("%w: a network needs root", zones.ErrNotSupported))
 	}
 	if err := d.ctl.Check(m.Limits); err != nil {
 		return fail(err)
@@ -82,11 +84,13 @@ func (d *Driver) start(ctx context.Context, m *zones.Machine) (*machine, error) 
 	if err != nil {
 		return nil, err
 	}
-	root, err := d.cloneRoot(m)
-	if err != nil {
-		return nil, err
+	var root *os.File
+	if !d.rootless {
+		if root, err = d.cloneRoot(m); err != nil {
+			return nil, err
+		}
+		defer root.Close()
 	}
-	defer root.Close()
 	listener, err := listen(filepath.Join(m.RunDir, socketName))
 	if err != nil {
 		return nil, err
@@ -352,6 +356,12 @@ func (d *Driver) remove(r record) error {
 	var errs []error
 	if r.PID > 0 && r.Boot == bootID() && r.Start != 0 && startTime(r.PID) == r.Start {
 		_ = unix.Kill(r.PID, unix.SIGKILL)
+	}
+	for end := time.Now().Add(10 * time.Second); d.rootless && r.Start != 0 && r.Boot == bootID() && startTime(r.PID) == r.Start; {
+		if time.Now().After(end) { // with it goes all that runs in the zone
+			return fmt.Errorf("%w: process %d cannot be killed", zones.ErrBusy, r.PID)
+		}
+		time.Sleep(time.Millisecond)
 	}
 	cg, err := d.cgroup(r.ID, r.Cgroups)
 	if err != nil {

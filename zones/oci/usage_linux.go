@@ -42,6 +42,9 @@ func (d *Driver) Usage(_ context.Context, id string) (zones.Usage, error) {
 		ReadOps: sum(s.BlkioStats.IoServicedRecursive, "Read"), WriteOps: sum(s.BlkioStats.IoServicedRecursive, "Write"),
 	}
 	u.Processes = int64(s.PidsStats.Current)
+	if d.rootless {
+		count(&u, m.rec.PID)
+	}
 	u.Network = interfaces(m.rec.PID)
 	return u, nil
 }

@@ -7,8 +7,11 @@
 // it belongs to the zone and not to the host's process, all of that works again after the host's process restarts.
 //
 // The program is C, linked into every program that imports zones/oci: a constructor takes over before the Go runtime
-// starts if [Env] is set. wire.h is the protocol, wire.go the host's side of it; zinit_linux.c begins and loops, and takes in program.h,
-// state.h, server.h, services.h and requests.h.
+// starts if [Env] is set, which an external runtime does, or [StartEnv], which makes it the starter: a process that clones itself into new
+// namespaces for each zone, where the clone carries out a plan of the host's (mounts, devices, console) and then is the init.
+//
+// wire.h is the protocol, wire.go and order.go the host's side of it; zinit_linux.c begins and loops, and takes in program.h,
+// state.h, server.h, services.h, requests.h (the init), setup.h (the plan) and starter.h.
 //
 // Stability: experimental.
 package zinit

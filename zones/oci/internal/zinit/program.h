@@ -6,6 +6,8 @@
 #include "wire.h"
 
 
+static int single; // one id only, so that groups cannot be given up
+
 // program is what a request or the configuration describes; its pointers lead into one buffer.
 struct program {
 	uint32_t flags, uid, gid, rows, cols, ngroups, nargs, nenv;
@@ -168,7 +170,7 @@ static void become(struct program *p, int in, int out, int err, int tty)
 		}
 	}
 	// Without the privilege for it there is nothing to give up if there are no groups.
-	if (setgroups(p->ngroups, p->groups) < 0 && (p->ngroups > 0 || getgroups(0, NULL) != 0))
+	if (setgroups(p->ngroups, p->groups) < 0 && (p->ngroups > 0 || (!single && getgroups(0, NULL) != 0)))
 		return;
 	if (setresgid(p->gid, p->gid, p->gid) < 0 || setresuid(p->uid, p->uid, p->uid) < 0)
 		return;

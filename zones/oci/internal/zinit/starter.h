@@ -67,6 +67,7 @@ static void become_zone(const struct zorder *o, int *files, int nfiles)
 	close(OWN_NET);
 	signal(SIGCHLD, SIG_DFL);
 	host = files[ZS_SYNC];
+	single = (o->flags & ZS_SINGLE) != 0;
 	if (o->type == ZS_USERNS) { // only there to hold the namespace until it is opened
 		char word;
 		ssize_t ignored = read(host, &word, 1);
@@ -77,7 +78,7 @@ static void become_zone(const struct zorder *o, int *files, int nfiles)
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	setsid();
 	umask(022);
-	if (!(o->flags & ZS_SINGLE) && setgroups(0, NULL) < 0)
+	if (!single && setgroups(0, NULL) < 0)
 		die("drop groups");
 	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		die("become the zone's root");
