@@ -20,6 +20,14 @@ type queue struct {
 	without time.Time // since when there has been no agent for them
 }
 
+func newQueues(phases int) []map[string]*queue {
+	list := make([]map[string]*queue, phases)
+	for i := range list {
+		list[i] = map[string]*queue{}
+	}
+	return list
+}
+
 var noAgent = jobs.Failure{Code: jobs.CodeServiceUnavailable, Message: "no servers available to run task"}
 
 // mostFeed is how many inputs one order to a reducer has.
@@ -29,18 +37,20 @@ const mostFeed = 64
 func (j *job) place(ctx context.Context) {
 	for _, r := range j.l.Ready(1 << 20) {
 		key := strings.Join(r.Input.Copies, " ")
-		q := j.queues[key]
+		q := j.queues[r.Phase][key]
 		if q == nil {
 			q = &queue{copies: r.Input.Copies}
-			j.queues[key] = q
+			j.queues[r.Phase][key] = q
 		}
 		q.tasks = append(q.tasks, r)
 		j.queued++
 	}
-	for key, q := range j.queues {
-		j.drain(q)
-		if len(q.tasks) == 0 {
-			delete(j.queues, key)
+	for _, queues := range slices.Backward(j.queues) { // later phases first
+		for key, q := range queues {
+			j.drain(q)
+			if len(q.tasks) == 0 {
+				delete(queues, key)
+			}
 		}
 	}
 	j.startReducers()
@@ -109,7 +119,7 @@ func (j *job) choose(links []*link, avoid string, windowed bool) *link {
 			if windowed && j.at[l] >= j.window(l) {
 				continue
 			}
-			if load := float64(l.load.Load()) / float64(l.size()); best == nil || load < bestLoad {
+			if load := float64(l.load.Load()) / float64(l.zones.Load()); best == nil || load < bestLoad {
 				best, bestLoad = l, load
 			}
 		}
@@ -124,7 +134,7 @@ func (j *job) window(l *link) int {
 	if j.s.cfg.Window > 0 {
 		return j.s.cfg.Window
 	}
-	return max(64, 4*int(l.size()))
+	return max(64, 4*int(l.zones.Load()))
 }
 
 // startReducers starts those whose input has ended, and others where they do not take the zones from those who make their input.
@@ -140,7 +150,7 @@ func (j *job) startReducers() {
 		if !r.Ended {
 			links = nil
 			for _, l := range all {
-				if l.waiting.Load() < l.size()/4 {
+				if l.waiting.Load() < l.zones.Load()/4 {
 					links = append(links, l)
 				}
 			}

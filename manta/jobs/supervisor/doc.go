@@ -19,7 +19,7 @@
 //
 // A stream to an agent that is lost takes its tasks with it. They are given out again when a new stream to the same agent has begun, or
 // task.Silence has passed twice. Such losses count as retries, but not against the two that a task has when the system failed it; a task that has
-// lost its agent two dozen times fails.
+// lost its agent two dozen times (a reducer: five hundred) fails.
 //
 //	config.go     Config and the interfaces        dispatch.go  agents for tasks, feeds
 //	supervisor.go Run, who has which job           locate.go    from a path to an object that may be read

@@ -51,7 +51,7 @@ type job struct {
 	saved    jobs.Stats
 	savedAt  time.Time
 
-	queues   map[string]*queue // of map tasks that want an agent, by where copies are
+	queues   []map[string]*queue // by phase: map tasks that want an agent, by where copies are
 	queued   int
 	tasks    map[string]*placed // attempts that run
 	at       map[*link]int      // how many of them are with each
@@ -71,7 +71,7 @@ type placed struct {
 func newJob(s *Supervisor, seen *jobs.Job) *job {
 	return &job{
 		s: s, id: seen.ID, log: s.log.With("job", seen.ID, "owner", seen.Owner), signal: make(chan struct{}, 1), dry: -1, total: -1,
-		queues: map[string]*queue{}, tasks: map[string]*placed{}, at: map[*link]int{}, reducers: map[[2]int]time.Time{},
+		queues: newQueues(len(seen.Phases)), tasks: map[string]*placed{}, at: map[*link]int{}, reducers: map[[2]int]time.Time{},
 	}
 }
 

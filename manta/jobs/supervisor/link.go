@@ -20,11 +20,11 @@ type link struct {
 
 	load    atomic.Int64 // tasks that are with the agent
 	waiting atomic.Int64 // of them reducers whose input has not ended
+	zones   atomic.Int64 // that the agent has, or had
 
 	mu     sync.Mutex
 	up     bool
 	hello  task.Hello
-	zones  int64
 	out    []task.Order
 	more   chan struct{} // told that there is something in out
 	opened map[string]bool
@@ -38,7 +38,9 @@ type link struct {
 const maxOut = 2048
 
 func newLink(f *fleet, name string) *link {
-	return &link{fleet: f, name: name, more: make(chan struct{}, 1), opened: map[string]bool{}, tasks: map[string]*job{}, lost: map[string]*job{}, parked: map[*job]bool{}}
+	l := &link{fleet: f, name: name, more: make(chan struct{}, 1), opened: map[string]bool{}, tasks: map[string]*job{}, lost: map[string]*job{}, parked: map[*job]bool{}}
+	l.zones.Store(1)
+	return l
 }
 
 // run connects, and connects again, until ctx ends.
@@ -90,7 +92,8 @@ func (l *link) converse(ctx context.Context, stream task.Stream) error {
 func (l *link) begin(hello task.Hello) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.up, l.hello, l.zones = true, hello, int64(max(hello.Zones, 1))
+	l.up, l.hello = true, hello
+	l.zones.Store(int64(max(hello.Zones, 1)))
 	l.out = nil
 	clear(l.opened)
 }
@@ -133,12 +136,6 @@ func (l *link) state() (task.Hello, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.hello, l.up
-}
-
-func (l *link) size() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return max(l.zones, 1)
 }
 
 // start orders a task. It reports false if the agent is not there.

@@ -88,7 +88,7 @@ func (j *job) cancel() {
 	j.log.InfoContext(j.ctx, "job cancelled", "tasks", j.l.Running())
 	j.shut()
 	j.l.Cancel()
-	clear(j.queues)
+	j.queues = newQueues(len(j.queues))
 	clear(j.reducers)
 	j.queued = 0
 }
@@ -162,7 +162,8 @@ func (j *job) read() {
 
 // locate has inputs looked up, some at a time.
 func (j *job) locate() {
-	for j.locating < mostLocate && j.queued+j.locating*mostBatch < j.s.cfg.Inputs {
+	// Those of phase 0 that wait for an agent are no more than Inputs, and must not be in the way of later phases.
+	for j.locating < mostLocate && j.queued < 4*j.s.cfg.Inputs {
 		list := j.l.Locate(mostBatch)
 		if len(list) == 0 {
 			return

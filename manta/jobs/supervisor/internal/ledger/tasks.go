@@ -7,9 +7,13 @@ import (
 	"github.com/mobulacloud/mobula/manta/jobs/task"
 )
 
-// maxLosses is how often a task may lose its agent. It is far more than what the task's own attempts may cost, since agents are lost for
-// reasons that have nothing to do with it; but a task that takes its agent down must not do so for ever.
-const maxLosses = 24
+// How often a task may lose its agent. It is far more than what the task's own attempts may cost, since agents are lost for
+// reasons that have nothing to do with it; but a task that takes its agent down must not do so for ever. A reducer may be there for as long as its job, and
+// will see more.
+const (
+	maxLosses        = 24
+	maxReducerLosses = 500
+)
 
 // An attempt is a task that runs.
 type attempt struct {
@@ -162,7 +166,11 @@ func (l *Ledger) Lost(id string) {
 		return
 	}
 	delete(l.tasks, id)
-	if !l.retry(a, maxLosses, true) {
+	most := maxLosses
+	if a.reducer != nil {
+		most = maxReducerLosses
+	}
+	if !l.retry(a, most, true) {
 		l.settle(a, jobs.Failure{Code: jobs.CodeInternal, Message: "internal error", Internal: "agent timed out"})
 	}
 }
