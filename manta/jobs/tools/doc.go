@@ -11,7 +11,7 @@
 //	mpipe mcat mtee msplit maggr              what a task emits
 //	mls mfind mget mput mln mmkdir mrm mrmdir minfo msign
 //	mjob                                      makes jobs from within a job, or anywhere
-//	ctrun                                     what mlogin's command line begins with
+//	ctrun medusa-agent                        what mlogin's command line begins with, and its side in the task
 //
 // Inside a task they speak to the door of their zone: MANTA_URL and MANTA_NO_AUTH are set there. With MANTA_URL, MANTA_USER and MANTA_KEY_ID they work anywhere
 // else. Programs of the first line end with 2 when they are called wrongly; all end with 1 when they fail.

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/mobulacloud/mobula/manta/client"
+	"github.com/mobulacloud/mobula/manta/sessions/slave"
 	"github.com/mobulacloud/mobula/sdc"
 )
 
@@ -30,6 +31,7 @@ func programs() []program {
 		{"ctrun", ctrun},
 		{"maggr", maggr},
 		{"mcat", mcat},
+		{slave.Name, func(p *process) int { return slave.Main(p.args) }}, // what mlogin's jobs run
 		{"mfind", mfind},
 		{"mget", mget},
 		{"minfo", minfo},
