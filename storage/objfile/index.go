@@ -1,11 +1,14 @@
 package objfile
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -351,27 +354,45 @@ func (c *change) commit(st *state, salt uint64, pos position) error {
 	var vb [entrySize]byte
 	var errs error
 	keep := func(err error) { errs = errors.Join(errs, err) }
+	// In order, and one kind of key after the other: the engine then finds the place of each beside that of the one before.
+	ids := make([]storage.ObjectID, 0, len(c.slots))
 	for id, s := range c.slots {
-		if s.had == s.has && s.was == s.is {
-			continue
+		if s.had != s.has || s.was != s.is {
+			ids = append(ids, id)
 		}
-		var oldP, newP byte
-		var oldAt, newAt int64
+	}
+	slices.SortFunc(ids, func(a, b storage.ObjectID) int {
+		return cmp.Or(bytes.Compare(a.Owner[:], b.Owner[:]), bytes.Compare(a.Object[:], b.Object[:]))
+	})
+	for _, id := range ids {
+		s := c.slots[id]
 		if s.had {
 			count(&s.was, -1)
-			oldP, oldAt = queue(&s.was)
 		}
 		if s.has {
 			count(&s.is, 1)
-			newP, newAt = queue(&s.is)
 			keep(b.Set(objectKey(kb[:0], id), s.is.append(vb[:0]), nil))
 		} else {
 			keep(b.Delete(objectKey(kb[:0], id), nil))
 		}
-		if s.had && (oldP != newP || oldAt != newAt) {
+	}
+	for _, id := range ids {
+		s := c.slots[id]
+		var oldP, newP byte
+		var oldAt, newAt int64
+		if s.had {
+			oldP, oldAt = queue(&s.was)
+		}
+		if s.has {
+			newP, newAt = queue(&s.is)
+		}
+		if oldP == newP && oldAt == newAt {
+			continue
+		}
+		if s.had {
 			keep(b.Delete(queueKey(kb[:0], oldP, oldAt, id), nil))
 		}
-		if s.has && (oldP != newP || oldAt != newAt) {
+		if s.has {
 			keep(b.Set(queueKey(kb[:0], newP, newAt, id), nil, nil))
 		}
 	}
