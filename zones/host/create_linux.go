@@ -41,6 +41,9 @@ func (h *Host) Create(ctx context.Context, spec *zones.Spec) (*zones.Zone, error
 	defer z.unlock()
 	z.Image, z.Container = img.Manifest.UUID, img.Container
 	z.Provisioning = z.provisions()
+	if s.AutobootOn() {
+		z.attachEarly(ctx)
+	}
 	if err = z.build(ctx, img); err == nil {
 		if s.AutobootOn() {
 			err = z.up(ctx, zones.Boot{})
@@ -56,7 +59,7 @@ func (h *Host) Create(ctx context.Context, spec *zones.Spec) (*zones.Zone, error
 	h.log.Info("zone created", "zone", s.UUID, "brand", s.Brand, "image", z.Image)
 	if z.Provisioning != nil && !s.NoWait {
 		z.unlock()
-		if err := h.awaitProvisioned(ctx, s.UUID); err != nil {
+		if err := h.attendProvisioning(ctx, s.UUID); err != nil {
 			return fail(err)
 		}
 		return h.Get(ctx, s.UUID)

@@ -65,7 +65,7 @@ func (h *Host) serveMetadata(ctx context.Context, r *record, d zones.Driver) err
 		return srv.ServeSerial(ctx, func(ctx context.Context) (net.Conn, error) { return m.MetadataConn(ctx, id) })
 	}
 	path := filepath.Join(h.runDir(id), "control", "metadata.sock")
-	// Nobody else serves: Run has the agent's lock. What is there is a dead one's.
+	// Run has the agent's lock, so what is there is a dead one's, or that of a creator, who leaves it to Run.
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -140,6 +141,25 @@ func (z *zone) fail(ctx context.Context, why string) error {
 		return err
 	}
 	return errors.Join(z.halt(ctx, StopOptions{Force: true}), z.settleOp(ctx))
+}
+
+// attendProvisioning waits until a zone that was just made is provisioned. If nobody looks after zones yet, as when a command makes the first, it
+// answers the zone's metadata meanwhile: its scripts may ask.
+func (h *Host) attendProvisioning(ctx context.Context, id string) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	on, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if r, err := h.load(id); err == nil && !h.attended(ctx) {
+		if d, err := h.driver(r.Spec.Brand); err == nil {
+			wg.Go(func() {
+				if err := h.serveMetadata(on, &r, d); err != nil && on.Err() == nil {
+					h.log.Error("metadata", "zone", id, "err", err)
+				}
+			})
+		}
+	}
+	return h.awaitProvisioned(ctx, id)
 }
 
 // awaitProvisioned waits until a zone is provisioned, and settles it; [zones.ErrFailed] if it failed. Nothing is held meanwhile.
