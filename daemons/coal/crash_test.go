@@ -77,7 +77,7 @@ type crasher struct {
 
 func (c *crasher) up() {
 	c.t.Helper()
-	c.cmd = exec.Command(os.Args[0], "up", "-dir", c.dir, "-manta", "127.0.0.1:0", "-admin", "")
+	c.cmd = exec.Command(os.Args[0], "up", "-dir", c.dir, "-manta", "127.0.0.1:0", "-admin", "", "-zones", "0")
 	c.cmd.Args[0] = "coal"
 	c.cmd.Env = append(os.Environ(), "MOBULA_TEST_COAL=1")
 	var stderr bytes.Buffer

@@ -35,11 +35,13 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mobulacloud/mobula/daemons/internal/compute"
 	"github.com/mobulacloud/mobula/internal/testenv"
 	"github.com/mobulacloud/mobula/storage/metastore/postgres/pgtest"
 )
 
 func TestMain(m *testing.M) {
+	compute.Tool() // coal in these tests is the tests' own binary, and so are the tools in its zones
 	if os.Getenv("MOBULA_TEST_COAL") != "" { // started by TestCrash
 		main()
 	}
@@ -58,7 +60,7 @@ func TestScripts(t *testing.T) {
 func TestJobScripts(t *testing.T) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "manta-clients", "mjob")
-	runScripts(t, "testdata/jobs", nil)
+	runScripts(t, "testdata/jobs", func() []string { return []string{"-zones", "4"} })
 }
 
 // TestScriptsOnPostgres runs the same scripts with the records in PostgreSQL, in one database and on a ring of three.
@@ -168,7 +170,7 @@ func current(ts *testscript.TestScript) *running {
 // coal-up [FLAG...]: start a coal on $WORK/coal, wait until it says that it is ready and take over `coal env`.
 func cmdCoalUp(ts *testscript.TestScript, neg bool, args []string) {
 	dir := filepath.Join(ts.Getenv("XDG_STATE_HOME"), "mobula", "coal") // coal's own default
-	args = slices.Concat([]string{"up", "-manta", "127.0.0.1:0", "-admin", "127.0.0.1:0"}, strings.FieldsFunc(ts.Getenv("COAL_FLAGS"), func(r rune) bool { return r == '\n' }), args)
+	args = slices.Concat([]string{"up", "-manta", "127.0.0.1:0", "-admin", "127.0.0.1:0", "-zones", "0"}, strings.FieldsFunc(ts.Getenv("COAL_FLAGS"), func(r rune) bool { return r == '\n' }), args)
 	r := &running{exited: make(chan struct{})}
 	r.cmd = exec.Command("coal", args...)
 	r.cmd.Dir = ts.MkAbs(".")
@@ -195,6 +197,10 @@ func cmdCoalUp(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() {
 		_ = r.cmd.Process.Kill()
 		<-r.exited
+		// What a killed coal leaves on this machine, such as containers of tasks.
+		if out, err := exec.Command("coal", "destroy", "-dir", dir).CombinedOutput(); err != nil {
+			ts.Logf("coal destroy: %v\n%s", err, out)
+		}
 		runningMu.Lock()
 		delete(runningOf, ts)
 		runningMu.Unlock()

@@ -23,7 +23,7 @@ const memoryLimit = 256 << 20
 
 type upFlags struct {
 	dir, manta, mantaV2, admin, config, logLevel string
-	nodes                                        int
+	nodes, zones                                 int
 	metastore                                    proc.Strings
 }
 
@@ -35,11 +35,15 @@ func parseUp(env *proc.Env, args []string) (upFlags, error) {
 	fs.StringVar(&f.mantaV2, "manta-v2", "", "`address` of a second door to the object store that speaks the second version's dialect; off when empty")
 	fs.StringVar(&f.admin, "admin", "127.0.0.1:8083", "`address` for health and metrics; off when empty")
 	fs.IntVar(&f.nodes, "nodes", 2, "`number` of storage nodes; those that exist stay")
+	fs.IntVar(&f.zones, "zones", -1, "`number` of tasks of jobs that run at a time; 0 leaves jobs off; -1 is four for each processor, at least 8")
 	fs.Var(&f.metastore, "metastore", "`URL` of a PostgreSQL database for the records, once per shard; the embedded store when not given")
 	fs.StringVar(&f.config, "config", "", "`file` with the daemons' JSON sections")
 	fs.StringVar(&f.logLevel, "log-level", "warn", "`level`: debug, info (a line a request), warn or error")
 	_, err := proc.Parse(env, fs, args)
 	f.dir = *dir
+	if err == nil && (f.zones < -1 || f.zones > 1024) {
+		err = proc.Usage("-zones must be -1 to 1024")
+	}
 	if err == nil && (f.nodes < 1 || f.nodes > 64) {
 		err = proc.Usage("-nodes must be 1 to 64")
 	}
@@ -96,6 +100,12 @@ func up(ctx context.Context, env *proc.Env, args []string) (err error) {
 	private, public, err := demoKey(c.state)
 	if err != nil {
 		return err
+	}
+	switch {
+	case f.zones == 0:
+		c.compute.Off = true
+	case f.zones > 0:
+		c.compute.Zones = f.zones
 	}
 	store := cfg.Store
 	if len(f.metastore) > 0 {
