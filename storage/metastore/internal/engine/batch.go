@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,8 +77,11 @@ type Prepared struct {
 	// Partitions are all that the batch names, each once; a [Many] may have more if its query names none.
 	Partitions []string
 
-	written map[bucketKey]struct{}
+	written map[bucketKey]struct{} // the keys of Writes; nil as long as they are few
 }
+
+// fewOps is how many operations are not worth a map.
+const fewOps = 8
 
 type bucketKey struct {
 	bucket string
@@ -90,7 +94,8 @@ func Prepare(b metastore.Batch, schema func(bucket string) *Schema) (*Prepared, 
 		return nil, fmt.Errorf("%w: batch of %d operations has more than %d", metastore.ErrInvalid, len(b), metastore.MaxBatchOps)
 	}
 	p := &Prepared{}
-	if len(b) > 1 {
+	p.Writes = make([]Write, 0, min(len(b), fewOps))
+	if len(b) > fewOps {
 		p.written = make(map[bucketKey]struct{}, len(b))
 	}
 	for i, op := range b {
@@ -180,12 +185,11 @@ func (p *Prepared) partition(name string) {
 }
 
 func (p *Prepared) write(w Write) error {
+	if p.Written(w.Schema.Name, w.Key) {
+		return fmt.Errorf("%w: key written twice in a batch", metastore.ErrInvalid)
+	}
 	if p.written != nil {
-		k := bucketKey{w.Schema.Name, w.Key}
-		if _, twice := p.written[k]; twice {
-			return fmt.Errorf("%w: key written twice in a batch", metastore.ErrInvalid)
-		}
-		p.written[k] = struct{}{}
+		p.written[bucketKey{w.Schema.Name, w.Key}] = struct{}{}
 	}
 	p.Writes = append(p.Writes, w)
 	return nil
@@ -193,8 +197,8 @@ func (p *Prepared) write(w Write) error {
 
 // Written reports whether the batch writes the key already.
 func (p *Prepared) Written(bucket string, key metastore.Key) bool {
-	if p.written == nil { // one operation is not worth a map
-		return len(p.Writes) == 1 && p.Writes[0].Key == key && p.Writes[0].Schema.Name == bucket
+	if p.written == nil {
+		return slices.ContainsFunc(p.Writes, func(w Write) bool { return w.Key == key && w.Schema.Name == bucket })
 	}
 	_, ok := p.written[bucketKey{bucket, key}]
 	return ok
@@ -219,7 +223,10 @@ func (p *Prepared) many(i int, bucket string, q metastore.Query, set map[string]
 		p.partition(*q.Partition)
 	}
 	if p.written == nil {
-		p.written = map[bucketKey]struct{}{} // it is the only operation, so nothing is written yet
+		p.written = map[bucketKey]struct{}{} // it may select many
+		for _, w := range p.Writes {
+			p.written[bucketKey{w.Schema.Name, w.Key}] = struct{}{}
+		}
 	}
 	p.Manys = append(p.Manys, Many{i, s, q, plan, set})
 	return nil
