@@ -137,7 +137,7 @@ func (p *Pool) Delete(ctx context.Context, name string) error {
 	if err := p.remove(tmp); err != nil {
 		p.log.Warn("remains of dataset", "dataset", name, "err", err)
 	}
-	if err := p.sweepGroups(); err != nil {
+	if err := p.sweepGroupsAlone(ctx); err != nil {
 		p.log.Warn("quota groups left", "err", err)
 	}
 	return nil

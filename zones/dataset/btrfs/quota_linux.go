@@ -1,6 +1,7 @@
 package btrfs
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -132,6 +133,16 @@ func groups(fd int, f func(id uint64, bytes int64)) error {
 			f(id, int64(binary.LittleEndian.Uint64(item[24:])))
 		}
 	})
+}
+
+// sweepGroupsAlone is sweepGroups while nobody makes a dataset: its group is there before the record that names it.
+func (p *Pool) sweepGroupsAlone(ctx context.Context) error {
+	unlock, err := p.dir.Lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return p.sweepGroups()
 }
 
 // sweepGroups removes groups that hold nothing any more: ours whose dataset is gone, and those of subvolumes that are gone.
