@@ -50,6 +50,8 @@ type Store struct {
 	unflushed  int64
 	batchBuf   []byte
 
+	spare atomic.Int64 // bytes that were free at the last look and may be reserved without another
+
 	mu       sync.Mutex
 	st       *state                      // changed by the committer under mu
 	reserved int64                       // announced by writers that have set nothing aside yet
@@ -234,9 +236,12 @@ func (s *Store) space() (capacity, avail int64, err error) {
 	return capacity, max(0, avail-s.reserved), nil
 }
 
+// spareMost is the most that writers may take between two looks at the free space: small objects need not ask the file system each.
+const spareMost = 16 << 20
+
 // reserve holds n bytes for a writer; release with a negative n.
 func (s *Store) reserve(n int64) error {
-	if n > 0 {
+	if n > 0 && s.spare.Add(-n) < 0 {
 		avail, err := s.available()
 		if err != nil {
 			return err
@@ -244,6 +249,7 @@ func (s *Store) reserve(n int64) error {
 		if n > avail {
 			return fmt.Errorf("%w: %d bytes wanted, %d left", storage.ErrNoSpace, n, avail)
 		}
+		s.spare.Store(min((avail-n)/64, spareMost))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
