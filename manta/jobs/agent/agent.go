@@ -28,6 +28,7 @@ type Agent struct {
 	uploads    chan struct{} // one for each that is under way
 	count      counters
 	intact     intact
+	lacking    atomic.Int64 // times in a row that no zone could be had
 
 	mu       sync.Mutex
 	sched    *sched.Scheduler
@@ -182,7 +183,7 @@ func (a *Agent) plan() {
 		case sched.Kill:
 			a.count.hogs.Add(1)
 			if t := a.attempts[o.Task]; t != nil {
-				t.cancel(errHog)
+				t.stop(errHog)
 			}
 		}
 	}

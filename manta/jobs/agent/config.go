@@ -56,7 +56,8 @@ type Config struct {
 	// Processes is how many threads and processes a zone may have; 0 means 1,000.
 	Processes int64
 
-	// FirstID is the first of the host's user ids for zones, 65,536 each; 0 means 1<<29. Nobody else may use the 1<<29 that follow.
+	// FirstID is the first of the host's user ids for zones, 65,536 each for at most 512 of them. Nobody else may use these. 0 means a place between 1<<29 and 1<<30 that
+	// follows from Dir.
 	FirstID uint32
 
 	// Plain keeps zones on overlays even where btrfs is possible. Disk limits do not hold then.
@@ -105,7 +106,6 @@ func (c *Config) check() error {
 	c.Zones = cmp.Or(c.Zones, max(8, 4*runtime.NumCPU()))
 	c.Uploads = cmp.Or(c.Uploads, 25)
 	c.Processes = cmp.Or(c.Processes, 1000)
-	c.FirstID = cmp.Or(c.FirstID, 1<<29)
 	c.Checkpoint = cmp.Or(c.Checkpoint, 300*time.Second)
 	if c.Images == nil {
 		c.Images = []string{"1.0.0"}

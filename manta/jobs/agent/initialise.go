@@ -32,7 +32,7 @@ func (w *worker) init(t *attempt) error {
 		return err
 	}
 	defer w.reuse(complaint)
-	st, err := w.zone.Exec(t.ctx, []string{"bash", "-c", p.Init}, append(w.initEnviron(), w.initBase(t)), nil, nil, complaint)
+	st, err := w.zone.Exec(t.run, []string{"bash", "-c", p.Init}, append(w.initEnviron(), w.initBase(t)), nil, nil, complaint)
 	if err != nil {
 		return err
 	}

@@ -50,18 +50,18 @@ type attempt struct {
 	task.Start
 	job    *job
 	key    sched.Key
-	ctx    context.Context
+	ctx    context.Context // ends when nobody wants to hear of it any more
 	cancel context.CancelCauseFunc
+	run    context.Context // its program's, which also ends with errHog or errTold
+	stop   context.CancelCauseFunc
 	feed   *feed         // a reducer's
 	over   chan struct{} // closed when nothing of it happens any more
 }
 
 func (t *attempt) phase() *jobs.Phase { return &t.job.Phases[t.Phase] }
 
-// cancelled reports that nobody wants to hear of it.
-func (t *attempt) cancelled() bool {
-	return t.ctx.Err() != nil && !errors.Is(context.Cause(t.ctx), errHog) && !errors.Is(context.Cause(t.ctx), errTold)
-}
+// cancelled reports that nobody wants to hear of it any more.
+func (t *attempt) cancelled() bool { return t.ctx.Err() != nil }
 
 // open takes a job, after it has ended what an earlier supervisor had of it. It reports false if somebody later has it.
 func (a *Agent) open(s *stream, o *task.Open) bool {
@@ -127,6 +127,7 @@ func (a *Agent) start(s *stream, o *task.Start) {
 	}
 	t := &attempt{Start: *o, job: j, key: sched.Key{Job: o.Job, Phase: o.Phase}, over: make(chan struct{})}
 	t.ctx, t.cancel = context.WithCancelCause(a.ctx)
+	t.run, t.stop = context.WithCancelCause(t.ctx)
 	p := t.phase()
 	if o.Input == nil {
 		t.feed = newFeed()

@@ -86,9 +86,6 @@ func (w *worker) put(t *attempt, name string, file *os.File) error {
 		return context.Cause(t.ctx)
 	}
 	ctx := t.ctx
-	if errors.Is(context.Cause(ctx), errTold) || errors.Is(context.Cause(ctx), errHog) { // its programs had to end, what they wrote is wanted
-		ctx = a.ctx
-	}
 	n := size(file)
 	err := retry(ctx, func() error {
 		if err := w.makeDir(ctx, path.Dir(name)); err != nil {

@@ -75,7 +75,7 @@ func (w *worker) reduce(t *attempt, e *ending, args, env []string) {
 		return
 	}
 	defer pipe.Close()
-	ctx, stop := context.WithCancelCause(t.ctx)
+	ctx, stop := context.WithCancelCause(t.run)
 	defer stop(nil)
 	fed := make(chan error, 1)
 	go func() {

@@ -46,6 +46,9 @@ func (w *worker) run() {
 	if err != nil {
 		if a.ctx.Err() == nil {
 			a.log.Error("no zone for tasks", "job", w.group.Job, "phase", w.group.Phase, "err", err)
+			if a.lacking.Add(1) >= lackingMax { // others may do better
+				w.abort(&jobs.Failure{Code: jobs.CodeInternal, Message: "internal error", Internal: "no zone: " + err.Error()}, true)
+			}
 			select {
 			case <-time.After(time.Second):
 			case <-a.ctx.Done():
@@ -53,6 +56,7 @@ func (w *worker) run() {
 		}
 		return
 	}
+	a.lacking.Store(0)
 	w.zone, w.slots = z, make(chan struct{}, tails)
 	sound := true
 	a.ready(w)
@@ -99,6 +103,10 @@ func (e *errInit) Error() string { return e.failure.Message }
 // do runs a task. It reports false when the zone is of no further use.
 func (w *worker) do(t *attempt) (sound bool) {
 	began := time.Now()
+	if t.cancelled() {
+		w.agent.finish(t, task.Done{})
+		return true
+	}
 	if err := w.open(t); err != nil {
 		w.agent.log.Error("zone not made ready", "zone", w.zone.ID(), "task", t.Task, "err", err)
 		w.finish(t, began, internal(err), true)
@@ -109,13 +117,14 @@ func (w *worker) do(t *attempt) (sound bool) {
 		Emit: func(e door.Emitted) {
 			t.job.stream.emit(t.ctx, &task.Emit{Task: t.Task, Path: e.Path, Reducer: e.Reducer})
 		},
-		Ended: func() { t.cancel(errTold) },
+		Ended: func() { t.stop(errTold) },
 	})
 	if !w.inited {
 		if err := w.init(t); err != nil {
 			w.door.End()
 			if e, ok := errors.AsType[*errInit](err); ok {
-				w.abort(t)
+				w.abort(&jobs.Failure{Code: jobs.CodeTaskInit, Machine: w.zone.ID(),
+					Message: "task aborted because a previous task failed to initialize (see other errors for details)"}, false)
 				w.finish(t, began, e.failure, false)
 				return true // the scheduler gives the next task of the group a zone that tries again
 			}
@@ -130,7 +139,7 @@ func (w *worker) do(t *attempt) (sound bool) {
 	w.exec(t, e)
 	stop()
 	e.result = w.door.End()
-	sound = e.exec == nil || t.ctx.Err() != nil && errors.Is(e.exec, context.Cause(t.ctx))
+	sound = e.exec == nil || t.run.Err() != nil && errors.Is(e.exec, context.Cause(t.run))
 	w.measure(t, e)
 	w.slots <- struct{}{}
 	w.tail.Go(func() {
@@ -168,8 +177,11 @@ func (w *worker) finish(t *attempt, began time.Time, f *jobs.Failure, system boo
 	w.agent.finish(t, task.Done{Failure: f, System: system, Usage: task.Usage{WallNS: time.Since(began).Nanoseconds()}})
 }
 
-// abort fails what waits for a zone of this group, whose init program does not work.
-func (w *worker) abort(first *attempt) {
+// lackingMax is how often no zone could be had before tasks are given back.
+const lackingMax = 5
+
+// abort fails what waits for a zone of this group.
+func (w *worker) abort(f *jobs.Failure, system bool) {
 	a := w.agent
 	a.mu.Lock()
 	var list []*attempt
@@ -180,8 +192,8 @@ func (w *worker) abort(first *attempt) {
 	}
 	a.mu.Unlock()
 	for _, t := range list {
-		a.finish(t, task.Done{Failure: &jobs.Failure{Code: jobs.CodeTaskInit,
-			Message: "task aborted because a previous task failed to initialize (see other errors for details)", Machine: w.zone.ID()}})
+		own := *f
+		a.finish(t, task.Done{Failure: &own, System: system})
 	}
 }
 
@@ -214,7 +226,7 @@ func (w *worker) reuse(f *os.File) {
 
 // exec runs the task's program.
 func (w *worker) exec(t *attempt, e *ending) {
-	defer func() { e.cause = context.Cause(t.ctx) }()
+	defer func() { e.cause = context.Cause(t.run) }()
 	var in *os.File
 	if t.Input != nil {
 		name, short := abbreviate(t.Input.Path)
@@ -244,7 +256,7 @@ func (w *worker) exec(t *attempt, e *ending) {
 	}
 	args, env := []string{"bash", "-c", t.phase().Exec}, w.environ(t)
 	if t.Input != nil {
-		e.status, e.exec = w.zone.Exec(t.ctx, args, env, in, e.out, e.err)
+		e.status, e.exec = w.zone.Exec(t.run, args, env, in, e.out, e.err)
 		return
 	}
 	w.reduce(t, e, args, env)

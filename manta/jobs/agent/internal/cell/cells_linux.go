@@ -37,7 +37,7 @@ type Config struct {
 	// Tools is a program that is shown in zones under each of Names; "" means none.
 	Tools string
 	Names []string
-	// FirstID is the first of the user ids that zones are given, 65,536 each.
+	// FirstID is the first of the user ids that zones are given, 65,536 each; 0 means one that follows from Dir.
 	FirstID uint32
 	// Plain keeps file systems in plain overlays even where btrfs is possible.
 	Plain bool
@@ -91,6 +91,12 @@ func begin(ctx context.Context, cfg Config) (_ *Cells, err error) {
 	}
 	sum := sha256.Sum256([]byte(cfg.Dir))
 	name := hex.EncodeToString(sum[:4])
+	if cfg.FirstID == 0 {
+		cfg.FirstID = 1<<29 + uint32(sum[4]%16)*maxRanges*idRange
+	}
+	if cfg.Zones > maxRanges/2-8 {
+		return nil, fmt.Errorf("%d zones, at most %d", cfg.Zones, maxRanges/2-8)
+	}
 	if cfg.RunDir == "" {
 		cfg.RunDir = "/run/mobula-jobs/" + name
 	}

@@ -30,7 +30,11 @@ const (
 	zonePrefix = "task-zone-"
 )
 
-const idRange = 65536
+// Each zone has idRange user ids. While it is reset, old and new have their own, so maxRanges is for half as many zones.
+const (
+	idRange   = 65536
+	maxRanges = 512
+)
 
 // openFiles opens the pool of file systems: btrfs if this host has it, for its quotas.
 func (c *Cells) openFiles(ctx context.Context) error {
@@ -281,7 +285,7 @@ func (c *Cells) datasetOf(m zones.Machine) string {
 func (c *Cells) takeIDs() (uint32, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for n := uint32(0); n < 1<<13; n++ {
+	for n := uint32(0); n < maxRanges; n++ {
 		if !c.ids[n] {
 			c.ids[n] = true
 			return n, nil
