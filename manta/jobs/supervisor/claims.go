@@ -174,17 +174,26 @@ func (s *Supervisor) watchOnce(ctx context.Context, from *metastore.Position) er
 	return context.Cause(ctx)
 }
 
-// list takes all jobs that nobody has who lives.
+// list takes all jobs that nobody has who lives. Beats are read after jobs: whoever has one beat before it claimed it.
 func (s *Supervisor) list(ctx context.Context) error {
-	alive, err := s.cfg.Records.Beats(ctx)
-	if err != nil {
-		return err
-	}
+	var others []*jobs.Job
 	for j, err := range s.cfg.Records.List(ctx, jobs.ListOptions{Unarchived: true}) {
 		if err != nil {
 			return err
 		}
-		if _, other := alive[j.Supervisor]; !other || j.Supervisor == s.cfg.Instance {
+		if j.Supervisor == "" || j.Supervisor == s.cfg.Instance {
+			s.take(ctx, j)
+			continue
+		}
+		// What it takes to claim it; definitions may be long.
+		others = append(others, &jobs.Job{ID: j.ID, Owner: j.Owner, Phases: make([]jobs.Phase, len(j.Phases)), Supervisor: j.Supervisor, Stats: j.Stats})
+	}
+	alive, err := s.cfg.Records.Beats(ctx)
+	if err != nil {
+		return err
+	}
+	for _, j := range others {
+		if _, ok := alive[j.Supervisor]; !ok {
 			s.take(ctx, j)
 		}
 	}

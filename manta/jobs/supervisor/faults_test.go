@@ -218,7 +218,7 @@ func TestTwoSupervisors(t *testing.T) {
 	one := w.superviseOn(open(), "one", quick)
 	two := w.superviseOn(open(), "two", quick)
 	var others []string
-	j := disturbed(t, w, size(300, 1000), func(id string, done func() bool) {
+	j := disturbed(t, w, size(120, 1000), func(id string, done func() bool) {
 		for range 20 {
 			others = append(others, w.submit("alice", []string{"/alice/stor/in/0", "/alice/stor/in/1"}, "cat", "reduce 1:count"))
 		}

@@ -3,7 +3,9 @@ package supervisor
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,6 +125,104 @@ func TestLostAgentWaits(t *testing.T) {
 		}
 	})
 }
+
+// changing are agents that come and go.
+type changing struct {
+	mu      sync.Mutex
+	agents  map[string]task.Agent
+	changed chan struct{}
+}
+
+func (c *changing) Agents() (map[string]task.Agent, <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.agents, c.changed
+}
+
+func (c *changing) set(agents map[string]task.Agent) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.agents = agents
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// TestAgentsChange holds that tasks wait for an agent to come, and that the tasks of one that was taken away go to others.
+func TestAgentsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		w := newWorld(t, worldOptions{run: func(ctx context.Context, w *world, t *tasktest.Task) error {
+			select {
+			case <-hang:
+				return program(ctx, w, t)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}})
+		w.must(w.put("/alice/stor/a", "a\n", "1.stor", "2.stor"))
+		agents := &changing{changed: make(chan struct{})}
+		s := w.supervise("one", func(cfg *Config) { cfg.Agents = agents })
+		id := w.submit("alice", []string{"/alice/stor/a"}, "cat")
+		time.Sleep(30 * time.Second)
+		agents.set(map[string]task.Agent{"1.stor": w.agents["1.stor"]})
+		synctest.Wait()
+		if m := s.Metrics(); m.Agents != 1 || m.Tasks != 1 {
+			t.Fatalf("with an agent: %+v", m)
+		}
+		agents.set(map[string]task.Agent{"2.stor": w.agents["2.stor"]})
+		synctest.Wait()
+		close(hang)
+		began := time.Now()
+		w.await(id, archived)
+		if took := time.Since(began); took < 2*task.Silence {
+			t.Errorf("the task went to another agent after %v", took)
+		}
+		if r := w.result(id); len(r.Outputs) != 1 || r.Stray != nil {
+			t.Errorf("%+v", r)
+		}
+		if m := s.Metrics(); m.Lost != 1 || m.Agents != 1 || m.Tasks != 0 {
+			t.Errorf("at the end: %+v", m)
+		}
+	})
+}
+
+// TestLog holds that logs name jobs and no tokens.
+func TestLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		var mu sync.Mutex
+		w := newWorld(t, worldOptions{})
+		w.must(w.put("/alice/stor/a", "a\n"))
+		p := w.supervise("one", func(cfg *Config) {
+			cfg.Logger = slog.New(slog.NewJSONHandler(writer(func(b []byte) (int, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				return text.Write(b)
+			}), &slog.HandlerOptions{Level: slog.LevelDebug}))
+		})
+		w.refuse = func(path string) int {
+			if strings.HasSuffix(path, "out.txt") {
+				return 500
+			}
+			return 0
+		}
+		id := w.submit("alice", []string{"/alice/stor/a", "/alice/stor/b"}, "cat", "reduce 1:fail")
+		time.Sleep(10 * time.Second)
+		w.refuse = nil
+		w.await(id, archived)
+		p.stop()
+		if got := text.String(); !strings.Contains(got, `"job":"`+id+`"`) || !strings.Contains(got, "job archived") || !strings.Contains(got, "will be tried again") {
+			t.Errorf("log:\n%s", got)
+		}
+		if strings.Contains(text.String(), w.tokens["alice"]) {
+			t.Error("a token is in the log")
+		}
+	})
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
 
 // TestDeadSupervisor holds that the jobs of a supervisor are taken over when its beats stop, not while they go on, and that one that ends well is not waited for.
 func TestDeadSupervisor(t *testing.T) {

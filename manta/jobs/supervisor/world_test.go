@@ -96,7 +96,12 @@ func newWorld(t testing.TB, o worldOptions) *world {
 	w.must(w.records.Define(ctx))
 	for i := range cmp.Or(o.agents, 3) {
 		name := fmt.Sprint(i+1, ".stor")
-		a := tasktest.New(tasktest.Config{Name: name, Storage: []string{name}, Zones: o.zones, Run: func(ctx context.Context, t *tasktest.Task) error { return w.run(ctx, w, t) }})
+		a := tasktest.New(tasktest.Config{Name: name, Storage: []string{name}, Zones: o.zones, Run: func(ctx context.Context, task *tasktest.Task) error {
+			if in := task.Start.Input; in != nil && in.Size > 0 && !slices.Contains(in.Copies, name) {
+				t.Errorf("task on %s, whose object is on %v", name, in.Copies)
+			}
+			return w.run(ctx, w, task)
+		}})
 		t.Cleanup(a.Close)
 		w.agents[name] = a
 	}

@@ -3,11 +3,15 @@ package task_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -381,4 +385,42 @@ func BenchmarkStream(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(id)/b.Elapsed().Seconds(), "tasks/s")
+}
+
+// TestMutualTLS holds that a stream runs where both sides show certificates, as between a head node and its storage nodes.
+func TestMutualTLS(t *testing.T) {
+	agent := fake(t, tasktest.Shell(new(tasktest.Objects)))
+	h, err := task.NewHandler(task.HandlerConfig{Agent: agent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(h)
+	srv.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert}
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	t.Cleanup(func() { h.Close(); srv.Close() })
+	roots := x509.NewCertPool()
+	roots.AddCert(srv.Certificate())
+	connect := func(cfg *tls.Config) error {
+		c, err := task.NewClient(task.ClientConfig{URL: srv.URL, TLS: cfg})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := c.Connect(t.Context(), "one")
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		if err := s.Send(t.Context(), task.Order{Open: &task.Open{Job: "j", Phases: []jobs.Phase{{Exec: "exit 1"}}}}, start("t")); err != nil {
+			return err
+		}
+		_, err = s.Receive(t.Context())
+		return err
+	}
+	if err := connect(&tls.Config{RootCAs: roots, Certificates: srv.TLS.Certificates}); err != nil {
+		t.Error(err)
+	}
+	if err := connect(&tls.Config{RootCAs: roots}); !errors.Is(err, task.ErrUnavailable) {
+		t.Errorf("without a certificate: %v", err)
+	}
 }

@@ -18,5 +18,5 @@
 //	tasks.go     attempts and their ends                      objects.go  intermediate objects
 //	intervals.go sets of numbers                              cancel.go   the end by request
 //
-// Stability: internal.
+// Stability: experimental.
 package ledger
