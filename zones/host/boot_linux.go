@@ -303,6 +303,10 @@ func (h *Host) status(ctx context.Context, d zones.Driver, handle *zones.Handle)
 // down removes the machine and what it stood on: control group and processes, metadata, network, mounts, run directory. It works from
 // the id alone and may be repeated.
 func (z *zone) down(ctx context.Context, d zones.Driver) error {
+	if z.early != nil { // nothing may come after its removal
+		<-z.early
+		z.early = nil
+	}
 	if err := d.Destroy(ctx, z.id); err != nil {
 		return err
 	}

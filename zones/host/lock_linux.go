@@ -131,6 +131,8 @@ type zone struct {
 	fresh bool
 	// unseeded: its first start writes what a new zone's tree gets once.
 	unseeded bool
+	// early is where the network comes from that attachEarly began; nil if it did not.
+	early chan attachment
 }
 
 // acquire takes a zone for a verb. What a dead process left under way is settled first. One that is not all there yet gives errReceiving.

@@ -53,12 +53,37 @@ func (z *zone) prepareNetwork(ctx context.Context, m *zones.Machine) error {
 	if len(z.Spec.NICs) == 0 {
 		return nil // a driver makes a namespace with a loopback by itself
 	}
-	att, err := z.cfg.Network.Attach(ctx, NetworkRequest{Spec: z.Spec, Owner: z.IDs.First})
-	if err != nil {
-		return fmt.Errorf("network: %w", err)
+	if z.early == nil {
+		z.early = make(chan attachment, 1)
+		z.connect(ctx, z.early)
 	}
-	m.NetNS, m.Interfaces = att.NetNS, att.Interfaces
+	a := <-z.early
+	z.early = nil
+	if a.err != nil {
+		return fmt.Errorf("network: %w", a.err)
+	}
+	m.NetNS, m.Interfaces = a.NetNS, a.Interfaces
 	return nil
+}
+
+// attachment is a network, or why there is none.
+type attachment struct {
+	NetworkAttachment
+	err error
+}
+
+// attachEarly makes a new zone's network while its datasets are made, which is waiting for the disk mostly.
+func (z *zone) attachEarly(ctx context.Context) {
+	if z.cfg.Network == nil || len(z.Spec.NICs) == 0 || z.Spec.Brand.HVM() {
+		return
+	}
+	z.early = make(chan attachment, 1)
+	go z.connect(ctx, z.early)
+}
+
+func (z *zone) connect(ctx context.Context, to chan<- attachment) {
+	a, err := z.cfg.Network.Attach(ctx, NetworkRequest{Spec: z.Spec, Owner: z.IDs.First})
+	to <- attachment{a, err}
 }
 
 func (z *zone) prepareContainer(ctx context.Context, m *zones.Machine) error {
