@@ -205,7 +205,7 @@ func TestSession(t *testing.T) {
 	m.say(`{"type":"start","command":"/bin/false"}`) // one is enough
 	m.hit("stty size\n")
 	m.expect("40 100\r\n")
-	m.hit("echo begin''; sleep 1000\n")
+	m.hit("bash -c \"echo begin''; exec sleep 1000\"\n") // says so when it has the terminal
 	m.expect("begin\r\n")
 	m.seen.Reset()
 	m.hit("\x03") // the terminal's own way to interrupt
