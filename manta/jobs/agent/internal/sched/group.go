@@ -29,7 +29,7 @@ type group struct {
 	since   time.Time // since when it waits without a zone
 	hogging time.Time // since when it has been over its share of a full pool
 	kill    time.Time // when it may lose the next zone
-	share   int       // valid within one Plan
+	part    int       // its share, valid while the scheduler says so
 }
 
 func (g *group) tasks() int { return len(g.queue) + g.running }
@@ -48,7 +48,15 @@ func (g *group) wants() int {
 	return len(g.queue) - coming
 }
 
-// setShares fills in every group's share of the zones outside the reserve.
+// share is a group's share of the zones outside the reserve, as it was when this Plan first needed one.
+func (s *Scheduler) share(g *group) int {
+	if !s.shared {
+		s.setShares()
+		s.shared = true
+	}
+	return g.part
+}
+
 func (s *Scheduler) setShares() {
 	zones := s.cfg.Zones - s.reserve
 	tasks := map[string]int{} // by owner
@@ -59,9 +67,9 @@ func (s *Scheduler) setShares() {
 	}
 	parts := split(zones, tasks)
 	for _, g := range s.groups {
-		g.share = 0
+		g.part = 0
 		if n := g.tasks(); n > 0 {
-			g.share = min(max(int(parts[g.spec.Owner]*float64(n)/float64(tasks[g.spec.Owner])), 1), n)
+			g.part = min(max(int(parts[g.spec.Owner]*float64(n)/float64(tasks[g.spec.Owner])), 1), n)
 		}
 	}
 }

@@ -8,26 +8,33 @@ import (
 
 // Plan returns what is to be done now, in order.
 func (s *Scheduler) Plan(now time.Time) []Order {
-	s.setShares()
-	waiting := s.waiting(now)
+	s.shared = false
 	for _, st := range s.asked {
 		if st.state == asking {
-			s.decide(now, st, &waiting)
+			s.decide(now, st)
 		}
 	}
 	s.asked = s.asked[:0]
-	s.feedIdle(now)
-	s.begin(now)
-	s.reclaim(now)
-	s.expire(now)
-	s.hogs(now)
+	if s.idles() {
+		s.feedIdle(now)
+	}
+	if s.free() > 0 {
+		s.begin(now)
+	}
+	if s.idles() {
+		s.reclaim()
+		s.expire(now)
+	}
+	if !now.Before(s.hogsAt) {
+		s.hogs(now)
+	}
 	out := s.orders
 	s.orders = nil
 	return out
 }
 
 // decide says what a stream does that is ready for anything.
-func (s *Scheduler) decide(now time.Time, st *stream, waiting *[]*group) {
+func (s *Scheduler) decide(now time.Time, st *stream) {
 	g := st.group
 	if st.lost {
 		s.end(st)
@@ -40,15 +47,13 @@ func (s *Scheduler) decide(now time.Time, st *stream, waiting *[]*group) {
 		s.run(now, st)
 		return
 	}
-	needed := s.unserved(*waiting) > 0
-	switch {
+	switch needed := s.unserved() > 0; {
 	case needed && (len(g.streams) > 1 || len(g.queue) == 0 || now.Sub(st.since) >= s.cfg.Turn):
 		s.end(st)
 		if g.waits() {
 			g.since = now // behind those that wait
-			*waiting = append(*waiting, g)
 		}
-	case len(g.streams) > 1 && len(g.queue) > 0 && len(g.streams)-1 >= g.share && s.below(g):
+	case len(g.streams) > 1 && len(g.queue) > 0 && len(g.streams)-1 >= s.share(g) && s.below(g):
 		s.end(st)
 	case len(g.queue) > 0:
 		s.run(now, st)
@@ -62,14 +67,14 @@ func (s *Scheduler) decide(now time.Time, st *stream, waiting *[]*group) {
 }
 
 // unserved is for how many of the waiting groups no zone is free or on its way.
-func (s *Scheduler) unserved(waiting []*group) int {
+func (s *Scheduler) unserved() int {
 	n := -s.free()
 	for _, st := range s.streams {
 		if st.state == ending {
 			n--
 		}
 	}
-	for _, g := range waiting {
+	for _, g := range s.groups {
 		if g.waits() && s.fits(g) {
 			n++
 		}
@@ -86,7 +91,7 @@ func (s *Scheduler) below(than *group) bool {
 		}
 	}
 	for _, g := range s.groups {
-		if g != than && len(g.streams) < g.share && g.wants() > 0 && s.fits(g) {
+		if g != than && g.wants() > 0 && len(g.streams) < s.share(g) && s.fits(g) {
 			if coming--; coming < 0 {
 				return true
 			}
@@ -111,6 +116,16 @@ func (s *Scheduler) feedIdle(now time.Time) {
 			s.run(now, st)
 		}
 	}
+}
+
+// idles reports whether there is an idle stream.
+func (s *Scheduler) idles() bool {
+	for _, st := range s.streams {
+		if st.state == idle {
+			return true
+		}
+	}
+	return false
 }
 
 // inOrder is the streams, oldest first.
@@ -163,7 +178,7 @@ func (s *Scheduler) begin(now time.Time) {
 
 // lacks orders groups by how much they are short of their share, the neediest first.
 func (s *Scheduler) lacks(a, b *group) int {
-	return cmp.Or(cmp.Compare(len(a.streams)*max(b.share, 1), len(b.streams)*max(a.share, 1)), cmp.Compare(b.wants(), a.wants()),
+	return cmp.Or(cmp.Compare(len(a.streams)*max(s.share(b), 1), len(b.streams)*max(s.share(a), 1)), cmp.Compare(b.wants(), a.wants()),
 		cmp.Compare(a.key.Job, b.key.Job), cmp.Compare(a.key.Phase, b.key.Phase))
 }
 
@@ -178,8 +193,8 @@ func (s *Scheduler) open(now time.Time, g *group) {
 }
 
 // reclaim ends idle streams whose zones others could use now. An idle zone is worth less than anybody's task.
-func (s *Scheduler) reclaim(now time.Time) {
-	n := s.unserved(s.waiting(now))
+func (s *Scheduler) reclaim() {
+	n := s.unserved()
 	if n <= 0 && s.below(nil) {
 		n = 1
 	}
@@ -211,7 +226,7 @@ func (s *Scheduler) expire(now time.Time) {
 // this instant.
 func (s *Scheduler) full() bool {
 	for _, g := range s.groups {
-		if g.waits() && s.free() == 0 || s.free() <= s.reserve && len(g.streams) < g.share && g.wants() > 0 {
+		if g.waits() && s.free() == 0 || s.free() <= s.reserve && g.wants() > 0 && len(g.streams) < s.share(g) {
 			return true
 		}
 	}
@@ -221,8 +236,9 @@ func (s *Scheduler) full() bool {
 // hogs takes zones from groups that have held more than their share of a full pool for long.
 func (s *Scheduler) hogs(now time.Time) {
 	full := s.full()
+	s.hogsAt = now.Add(min(time.Second, s.cfg.HogKill/10))
 	for _, g := range s.groups {
-		over := len(g.streams) > max(g.share, 1)
+		over := len(g.streams) > max(s.share(g), 1)
 		switch {
 		case !full || !over:
 			g.hogging, g.kill = time.Time{}, time.Time{}
@@ -263,7 +279,12 @@ func (s *Scheduler) Wake() time.Time {
 		}
 	}
 	for _, g := range s.groups {
-		sooner(g.kill)
+		if at := g.kill; !at.IsZero() {
+			if at.Before(s.hogsAt) {
+				at = s.hogsAt
+			}
+			sooner(at)
+		}
 	}
 	return at
 }

@@ -68,6 +68,8 @@ type Scheduler struct {
 	disk    int64
 	last    uint64
 	orders  []Order
+	shared  bool      // groups' parts are right
+	hogsAt  time.Time // when hogs are looked for next
 }
 
 // Verb is what an Order is about.

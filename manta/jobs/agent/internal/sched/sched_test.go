@@ -268,11 +268,11 @@ func TestHogs(t *testing.T) {
 		t.Errorf("%d killed within the grace", len(m.killed))
 	}
 	begin := m.held(key("hog", 0))
-	m.run(2 * time.Second)
+	m.run(4 * time.Second)
 	if len(m.killed) != 1 {
 		t.Errorf("%d killed at its end", len(m.killed))
 	}
-	m.run(16 * time.Second)
+	m.run(15 * time.Second)
 	if len(m.killed) != 2 || m.held(key("hog", 0)) != begin-2 {
 		t.Errorf("%d killed 15 s later, %d zones of %d", len(m.killed), m.held(key("hog", 0)), begin)
 	}
@@ -388,4 +388,48 @@ func TestHistories(t *testing.T) {
 			t.Fatalf("left: %+v", st)
 		}
 	})
+}
+
+// BenchmarkTask is a task from Add to its end, with as many groups and zones.
+func BenchmarkTask(b *testing.B) {
+	for _, groups := range []int{1, 100} {
+		b.Run(fmt.Sprint(groups, " groups"), func(b *testing.B) {
+			s := New(Config{Zones: 16})
+			now := time.Unix(1e9, 0)
+			n := 0
+			add := func() {
+				k := key(fmt.Sprint(n%groups), 0)
+				n++
+				if err := s.Add(now, k, Spec{Owner: fmt.Sprint(n % groups % 20)}, fmt.Sprint(n)); err != nil {
+					b.Fatal(err)
+				}
+			}
+			for range 100 * groups {
+				add()
+			}
+			var ready []uint64
+			do := func(list []Order) {
+				for _, o := range list {
+					switch o.Verb {
+					case Begin, Run:
+						ready = append(ready, o.Stream)
+					case End:
+						s.Gone(now, o.Stream)
+					}
+				}
+			}
+			do(s.Plan(now))
+			for b.Loop() {
+				now = now.Add(time.Millisecond)
+				add()
+				do(s.Plan(now))
+				if len(ready) > 0 {
+					id := ready[0]
+					ready = ready[1:]
+					s.Ready(now, id)
+					do(s.Plan(now))
+				}
+			}
+		})
+	}
 }
