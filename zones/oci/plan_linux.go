@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"golang.org/x/sys/unix"
 
+	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/oci/internal/zinit"
 )
 
@@ -76,7 +77,7 @@ func makePlan(c *configs.Config, root *os.File, users *userNamespaces) (p *plan,
 		}
 	}
 	if len(p.trees) > zinit.MaxFiles-zinit.OrderFiles-1 {
-		return p, fmt.Errorf("%d mounts: more than %d", len(p.trees), zinit.MaxFiles-zinit.OrderFiles-1)
+		return p, fmt.Errorf("%w: %d mounts are more than %d", zones.ErrNotSupported, len(p.trees), zinit.MaxFiles-zinit.OrderFiles-1)
 	}
 	p.add(zinit.Step{Kind: zinit.StepPivot})
 	for _, name := range slices.Sorted(maps.Keys(c.Sysctl)) {
