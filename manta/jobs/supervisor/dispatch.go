@@ -30,6 +30,9 @@ func newQueues(phases int) []map[string]*queue {
 
 var noAgent = jobs.Failure{Code: jobs.CodeServiceUnavailable, Message: "no servers available to run task"}
 
+// retryDelay is how long a task that the system failed waits for another attempt.
+const retryDelay = 100 * time.Millisecond
+
 // mostFeed is how many inputs one order to a reducer has.
 const mostFeed = 64
 
@@ -216,6 +219,10 @@ func (j *job) reports(list []task.Report) {
 			j.s.met.taskTime.add(time.Since(p.at))
 			if f := r.Done.Failure; f != nil && r.Done.System {
 				j.log.InfoContext(j.ctx, "task failed by the system", "task", r.Done.Task, "agent", p.link.name, "code", f.Code, "message", f.Message, "internal", f.Internal)
+				// Whatever ails the agent is given a moment, so that a task's attempts are not over in as many milliseconds.
+				done := r.Done
+				time.AfterFunc(retryDelay, func() { j.post(func() { j.l.Done(done) }) })
+				continue
 			}
 		}
 		j.l.Done(r.Done)

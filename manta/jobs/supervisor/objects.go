@@ -132,7 +132,7 @@ func anonymous(base string, phases int) (uuid.UUID, bool) {
 		return uuid.UUID{}, false
 	}
 	id, err := uuid.Parse(base[len(base)-length:])
-	if err != nil {
+	if err != nil || id.String() != base[len(base)-length:] {
 		return uuid.UUID{}, false
 	}
 	rest := strings.TrimSuffix(base[:len(base)-length-1], ".err")
