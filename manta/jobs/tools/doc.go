@@ -20,7 +20,7 @@
 //
 // What the originals do that these do not: mpipe does not say where it keeps its input. msplit's -e needs node in the zone, as the original itself
 // did, and is refused without; its -t, which the original names and does not have, shows where lines would go. maggr takes two keys of several columns for one only if all
-// columns are equal, and its sum is the sum even where it passes through zero; its formats are printf's without * and n$. The clients draw no
+// columns are equal, and its sum is the sum even where it passes through zero; its formats are printf's without * and n$, and show a NaN where the original ends. The clients draw no
 // progress bars, take no verbosity, and do without completion of command lines; mjob has neither share nor cost, and adds input to one job at a time. mchattr, mchmod, mlogin, mmd5, mmpu, msync and muntar are not here.
 //
 // # Files

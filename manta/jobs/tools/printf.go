@@ -91,16 +91,23 @@ func (pt *pattern) convert(text string) string {
 		if pt.verb == 'o' {
 			base, prefix = 8, "0"
 		}
-		s = strconv.FormatInt(int64(math.Abs(f)), base)
+		n := int64(f)
+		if n < 0 { // its 32 bits, as the original has it
+			n = int64(uint32(n))
+		}
+		s = strconv.FormatInt(n, base)
 		if strings.Contains(pt.flags, "#") {
 			s = prefix + s
 		}
 		if pt.verb == 'X' {
 			s = strings.ToUpper(s)
 		}
-		if f < 0 {
-			s = "-" + s
+	case 'f':
+		if math.Abs(f) >= 1e21 {
+			s = jsNumber(f)
+			break
 		}
+		fallthrough
 	default:
 		precision := pt.precision
 		if precision < 0 {
