@@ -136,8 +136,8 @@ func (s *Supervisor) watch(ctx context.Context, from metastore.Position) error {
 	}
 }
 
-func (s *Supervisor) watchOnce(ctx context.Context, from *metastore.Position) error {
-	ctx, cancel := context.WithCancelCause(ctx)
+func (s *Supervisor) watchOnce(life context.Context, from *metastore.Position) error {
+	ctx, cancel := context.WithCancelCause(life)
 	defer cancel(nil)
 	go func() {
 		select {
@@ -168,7 +168,7 @@ func (s *Supervisor) watchOnce(ctx context.Context, from *metastore.Position) er
 			return err
 		}
 		if j.TimeArchiveDone.IsZero() && (j.Supervisor == "" || j.Supervisor == s.cfg.Instance) {
-			s.take(ctx, j)
+			s.take(life, j) // which outlives this watch
 		}
 	}
 	return context.Cause(ctx)

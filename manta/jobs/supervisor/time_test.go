@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -200,15 +201,16 @@ func TestLog(t *testing.T) {
 				return text.Write(b)
 			}), &slog.HandlerOptions{Level: slog.LevelDebug}))
 		})
+		var mended atomic.Bool
 		w.refuse = func(path string) int {
-			if strings.HasSuffix(path, "out.txt") {
+			if strings.HasSuffix(path, "out.txt") && !mended.Load() {
 				return 500
 			}
 			return 0
 		}
 		id := w.submit("alice", []string{"/alice/stor/a", "/alice/stor/b"}, "cat", "reduce 1:fail")
 		time.Sleep(10 * time.Second)
-		w.refuse = nil
+		mended.Store(true)
 		w.await(id, archived)
 		p.stop()
 		if got := text.String(); !strings.Contains(got, `"job":"`+id+`"`) || !strings.Contains(got, "job archived") || !strings.Contains(got, "will be tried again") {
@@ -234,7 +236,7 @@ func TestDeadSupervisor(t *testing.T) {
 			ids = append(ids, w.create("alice", "cat"))
 		}
 		synctest.Wait()
-		two := w.supervise("two")
+		two := w.supervise("two", func(cfg *Config) { cfg.MaxJobs = 4 })
 		time.Sleep(time.Minute)
 		if m := two.Metrics(); m.Claimed != 0 {
 			t.Fatalf("a live supervisor lost %d jobs", m.Claimed)
@@ -288,7 +290,9 @@ func TestMaxJobs(t *testing.T) {
 			w.must(w.records.EndInput(t.Context(), id))
 		}
 		for _, id := range ids {
-			w.await(id, archived)
+			if j := w.await(id, archived); j.Stats.Assigns != 1 {
+				t.Errorf("a job was claimed %d times", j.Stats.Assigns)
+			}
 		}
 	})
 }
