@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
 	"github.com/mobulacloud/mobula/zones/dataset"
@@ -326,6 +327,7 @@ func mapDataset(err error) error {
 		dataset.ErrNotExist: zones.ErrNotExist, dataset.ErrExist: zones.ErrExist, dataset.ErrBusy: zones.ErrBusy,
 		dataset.ErrDependents: zones.ErrBusy, dataset.ErrUnsupported: zones.ErrNotSupported, dataset.ErrNoSpace: zones.ErrNoSpace,
 		dataset.ErrBadName: zones.ErrInvalid, dataset.ErrBadStream: zones.ErrInvalid,
+		unix.EDQUOT: zones.ErrNoSpace, unix.ENOSPC: zones.ErrNoSpace,
 	} {
 		if errors.Is(err, from) {
 			return fmt.Errorf("%w: %w", to, err)

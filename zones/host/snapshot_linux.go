@@ -155,7 +155,7 @@ const (
 )
 
 // Reprovision gives an OS zone the tree of another image, or of its own anew. What was delegated, NICs, metadata and quota stay;
-// snapshots go. A running zone is stopped and started again.
+// snapshots go. A running zone is stopped and started again. A zone whose quota is used up gives [zones.ErrNoSpace] and stays as it is.
 func (h *Host) Reprovision(ctx context.Context, id, imageUUID string) error {
 	z, err := h.acquire(ctx, id)
 	if err != nil {
@@ -205,7 +205,12 @@ func (z *zone) buildNext(ctx context.Context, img image.Image) error {
 		return err
 	}
 	z.step("reprovision: clone")
-	if _, err := z.cfg.Pool.Clone(ctx, img.Ref(), name, z.quota()); err != nil {
+	o := z.quota()
+	if z.cfg.Pool.Capabilities().SharedQuota {
+		// What was delegated is counted with the old root, and is to be with the new one.
+		o = dataset.Options{Within: rootDataset(z.id)}
+	}
+	if _, err := z.cfg.Pool.Clone(ctx, img.Ref(), name, o); err != nil {
 		return err
 	}
 	root, err := z.cfg.Pool.Root(ctx, name)
@@ -256,6 +261,12 @@ func (z *zone) finishReprovision(ctx context.Context) error {
 		return err
 	}
 	z.step("reprovision: old gone")
+	if pool.Capabilities().SharedQuota { // which went with the old one
+		if err := pool.SetQuota(ctx, name, z.quota().Quota); err != nil {
+			return mapDataset(err)
+		}
+		z.step("reprovision: limited")
+	}
 	z.Image, z.Spec.ImageUUID, z.Container = z.Op.Image, z.Op.Image, z.Op.Container
 	z.Provisioning, z.Failure = nil, "" // what failed in the old tree is gone with it
 	if z.Image == image.SparseUUID {

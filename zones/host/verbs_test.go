@@ -87,8 +87,24 @@ func TestDelegatedDatasetAndQuota(t *testing.T) {
 	if got := o.sh(t, z.UUID, "cat /data/f; stat -c %u /data/f"); got != "mine\n5" {
 		t.Errorf("after reprovision: %q", got)
 	}
-	if out, err := o.try(ctx, z.UUID, "dd if=/dev/urandom of=/data/big bs=1M count=700 conv=fsync && dd if=/dev/urandom of=/root/big bs=1M count=700 conv=fsync"); err == nil {
-		t.Errorf("1.4 GiB fit into a quota of 1 GiB: %s", out)
+	m, err := o.Metrics(ctx, z.UUID)
+	if err != nil || m.Quota != 1<<30 {
+		t.Errorf("quota %d, %v", m.Quota, err)
+	}
+	// Both trees are counted together; a smaller limit than a spec can say spares the disk.
+	if err := o.pool.SetQuota(ctx, rootDataset(z.UUID), 64<<20); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := o.try(ctx, z.UUID, "dd if=/dev/urandom of=/data/big bs=1M count=45 conv=fsync && dd if=/dev/urandom of=/root/big bs=1M count=45 conv=fsync"); err == nil {
+		t.Errorf("90 MiB fit into a quota of 64 MiB: %s", out)
+	} else if !strings.Contains(out, "/root/big") && !strings.Contains(out, "45+0") {
+		t.Errorf("45 MiB do not fit: %s", out)
+	}
+	if err := o.Reprovision(ctx, z.UUID, "sparse"); err != nil && !errors.Is(err, zones.ErrNoSpace) {
+		t.Errorf("reprovision of a full zone: %v", err)
+	}
+	if got := o.sh(t, z.UUID, "wc -c < /data/big"); got != "47185920" {
+		t.Errorf("after it the data has %s bytes", got)
 	}
 }
 
