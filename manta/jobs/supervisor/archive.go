@@ -15,6 +15,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mobulacloud/mobula/manta"
 	"github.com/mobulacloud/mobula/manta/jobs"
 )
 
@@ -199,7 +200,8 @@ func (j *job) put(ctx context.Context, name, contentType string, write func(io.W
 	switch {
 	case resp.StatusCode < 300:
 		return nil
-	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusConflict, resp.StatusCode >= 500:
+	case resp.StatusCode == http.StatusTooManyRequests, resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode >= 500,
+		bytes.Contains(text, []byte(manta.CodeConcurrentRequest)):
 		return fmt.Errorf("status %d: %.200s", resp.StatusCode, strconv.Quote(string(text)))
 	}
 	return fmt.Errorf("%w: status %d: %.200s", errNoPlace, resp.StatusCode, strconv.Quote(string(text)))

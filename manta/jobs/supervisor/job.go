@@ -41,6 +41,7 @@ type job struct {
 	version  int           // of what is known of the record: counts events
 	dry      int           // version at which there was no more input; -1: there may be
 	total    int64         // of all inputs, once known; -1
+	ending   bool          // input is being ended, since none came
 	locating int
 	writing  bool
 	progress bool // something was committed

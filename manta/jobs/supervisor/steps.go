@@ -350,7 +350,7 @@ func (j *job) save() {
 
 // idleClose ends the input of a job that was forgotten.
 func (j *job) idleClose() {
-	if j.rec.InputDone() {
+	if j.ending || j.rec.InputDone() {
 		return
 	}
 	last := j.rec.TimeCreated
@@ -363,15 +363,13 @@ func (j *job) idleClose() {
 		return
 	}
 	j.log.InfoContext(j.ctx, "input ended, since none came", "since", last)
-	rec := *j.rec
-	rec.TimeInputDone = time.Now() // until it is read again
-	j.rec = &rec
+	j.ending = true
 	j.beside(func(ctx context.Context) error {
 		var refused *jobs.StateError
 		if err := j.s.cfg.Records.EndInput(ctx, j.id); err != nil && !errors.As(err, &refused) {
 			return err
 		}
 		j.note()
-		return nil
+		return nil // input that came just before is read with the record that says that it has ended
 	})
 }

@@ -116,8 +116,8 @@ func (s *Supervisor) take(ctx context.Context, seen *jobs.Job) {
 		s.hold(ctx, j, seen)
 		s.mu.Lock()
 		delete(s.jobs, j.id)
-		free := s.full
-		s.full = false
+		free := s.full && len(s.jobs) <= s.cfg.MaxJobs*9/10 // listing them all is not for every single one
+		s.full = s.full && !free
 		s.mu.Unlock()
 		if free {
 			tell(s.recheck)
