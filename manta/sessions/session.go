@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // State is how far a session is.
@@ -41,7 +43,7 @@ func newSession(id, account string, cancel context.CancelFunc) *session {
 }
 
 // runMaster serves the master until it or the slave ends, or ctx does.
-func (s *session) runMaster(ctx context.Context, p *peer, pulse time.Duration) ending {
+func (s *session) runMaster(ctx context.Context, p *peer, pulse, patience time.Duration) ending {
 	s.mu.Lock()
 	s.master, s.state = p, SlaveWait
 	s.mu.Unlock()
@@ -49,7 +51,7 @@ func (s *session) runMaster(ctx context.Context, p *peer, pulse time.Duration) e
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var pulses sync.WaitGroup
-	pulses.Go(func() { s.pulse(ctx, p, pulse) })
+	pulses.Go(func() { s.pulse(ctx, p, pulse, patience) })
 	defer pulses.Wait()
 	defer cancel()
 	end := p.receive(ctx, func(m message) error {
@@ -67,15 +69,20 @@ func (s *session) runMaster(ctx context.Context, p *peer, pulse time.Duration) e
 	return end
 }
 
-// pulse tells the master that it waits.
-func (s *session) pulse(ctx context.Context, p *peer, every time.Duration) {
+// pulse tells the master that it waits, until that makes no sense any more.
+func (s *session) pulse(ctx context.Context, p *peer, every, patience time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	enough := time.NewTimer(patience)
+	defer enough.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.linked:
+			return
+		case <-enough.C:
+			p.end("nobody came")
 			return
 		case <-ticker.C:
 			if p.send(ctx, text(waitMessage)) != nil {
@@ -172,6 +179,22 @@ func (s *session) leave(master bool, end ending) {
 	default:
 		other.end("remote connection error")
 	}
+}
+
+// shut ends the session because its front door does.
+func (s *session) shut() {
+	s.mu.Lock()
+	peers := []*peer{s.master, s.slave}
+	s.state = Closing
+	s.mu.Unlock()
+	var group sync.WaitGroup
+	for _, p := range peers {
+		if p != nil && p.conn != nil {
+			group.Go(func() { _ = p.conn.Close(websocket.StatusGoingAway, "the server is closing") }) // it is over either way
+		}
+	}
+	group.Wait()
+	s.cancel()
 }
 
 // A SessionStatus describes a session, as the original's /status does.

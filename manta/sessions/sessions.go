@@ -31,14 +31,17 @@ type Config struct {
 	// Dial connects to the Handler of another front door; nil means that there are none.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
 
-	// MaxSessions at a time, and MaxPerAccount of one account; 0 means 1,024 and 32.
+	// MaxSessions at a time at this front door, and MaxPerAccount of one account; 0 means 1,024 and 32.
 	MaxSessions, MaxPerAccount int
 
 	// MaxMessage is the greatest length of a message in bytes; 0 means 1 MiB.
 	MaxMessage int64
 
-	// Pulse is how often a waiting master is told so; 0 means 2 s. Silence is how long nothing may be heard of a side; 0 means 30 s.
-	Pulse, Silence time.Duration
+	// Pulse is how often a waiting master is told so; 0 means 2 s. Patience is how long one may wait; 0 means 1 h.
+	Pulse, Patience time.Duration
+
+	// Silence is how long nothing may be heard of a side; 0 means 30 s.
+	Silence time.Duration
 
 	// Logger hears of sessions; nil discards.
 	Logger *slog.Logger
@@ -48,13 +51,14 @@ func (c *Config) check() error {
 	if c.Store == nil || c.Job == nil {
 		return errors.New("sessions: Config.Store and Job are required")
 	}
-	if c.MaxSessions < 0 || c.MaxPerAccount < 0 || c.MaxMessage < 0 || c.Pulse < 0 || c.Silence < 0 {
+	if c.MaxSessions < 0 || c.MaxPerAccount < 0 || c.MaxMessage < 0 || c.Pulse < 0 || c.Patience < 0 || c.Silence < 0 {
 		return errors.New("sessions: a limit is negative")
 	}
 	c.MaxSessions = cmp.Or(c.MaxSessions, 1024)
 	c.MaxPerAccount = cmp.Or(c.MaxPerAccount, 32)
 	c.MaxMessage = cmp.Or(c.MaxMessage, 1<<20)
 	c.Pulse = cmp.Or(c.Pulse, 2*time.Second)
+	c.Patience = cmp.Or(c.Patience, time.Hour)
 	c.Silence = cmp.Or(c.Silence, 30*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -103,7 +107,7 @@ func (r *Reflector) Run(ctx context.Context) error {
 	}
 	r.mu.Unlock()
 	for _, s := range all {
-		s.cancel()
+		go s.shut()
 	}
 	for _, s := range all {
 		<-s.over
@@ -176,7 +180,7 @@ func (r *Reflector) master(ctx context.Context, id, account string, accept func(
 	defer p.conn.CloseNow()
 	r.begun.Add(1)
 	r.cfg.Logger.Info("session begins", "session", id, "account", account)
-	end := s.runMaster(ctx, p, r.cfg.Pulse)
+	end := s.runMaster(ctx, p, r.cfg.Pulse, r.cfg.Patience)
 	r.cfg.Logger.Info("session ends", "session", id, "account", account, "graceful", end.graceful, "reason", end.reason, "err", end.err)
 	return nil
 }

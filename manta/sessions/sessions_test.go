@@ -227,6 +227,40 @@ func TestTooLarge(t *testing.T) {
 	w.gone(j.ID)
 }
 
+// TestClose ends a front door that has sessions.
+func TestClose(t *testing.T) {
+	w := newWorld(t)
+	linked, waiting := w.job(), w.job()
+	master := w.attach(w.URL, linked.ID, "master")
+	slave := w.attach(w.urlTwo, linked.ID, "slave")
+	w.expect(slave, txt, linkupMessage)
+	alone := w.attach(w.URL, waiting.ID, "master")
+	w.expect(alone, txt, waitMessage)
+	go w.close()
+	for name, c := range map[string]*websocket.Conn{"master": master, "slave": slave, "waiting": alone} {
+		if code, reason := w.closed(c); code != websocket.StatusGoingAway {
+			t.Errorf("%s ends with %v %q", name, code, reason)
+		}
+	}
+	w.close()
+	w.gone(linked.ID)
+	w.gone(waiting.ID)
+	if _, status, body := w.dial(w.URL, w.job().ID, "master"); status != 503 {
+		t.Errorf("master after that: %d %s", status, body)
+	}
+}
+
+// TestNobodyCame has a master wait for longer than makes sense.
+func TestNobodyCame(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Patience = 20 * time.Millisecond })
+	j := w.job()
+	master := w.attach(w.URL, j.ID, "master")
+	if code, reason := w.closed(master); code != websocket.StatusNormalClosure || reason != "nobody came" {
+		t.Errorf("master ends with %v %q", code, reason)
+	}
+	w.gone(j.ID)
+}
+
 // TestPlain has a master that knows no prefixes.
 func TestPlain(t *testing.T) {
 	w := newWorld(t)

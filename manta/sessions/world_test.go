@@ -29,6 +29,7 @@ type world struct {
 	urlTwo  string // of the second front door; URL is the first's
 	alice   *client.Client
 	token   string
+	close   func() // ends the first reflector
 }
 
 func newWorld(t testing.TB, fns ...func(*Config)) *world {
@@ -74,7 +75,8 @@ func newWorld(t testing.TB, fns ...func(*Config)) *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = w.one.Run(ctx) }() // ends with ctx
-	t.Cleanup(func() { cancel(); <-done })
+	w.close = func() { cancel(); <-done }
+	t.Cleanup(w.close)
 	return w
 }
 
