@@ -408,6 +408,17 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
+func TestUpgrade_otherProtocols(t *testing.T) {
+	r := newRig(t, Config{FrontURL: "http://store", Token: "secret", Front: front(func(req *http.Request) (*http.Response, error) {
+		if req.Header.Get("Upgrade") != "" || req.Header.Get("Connection") != "" {
+			t.Errorf("asked the store for %q", req.Header)
+		}
+		return reply(204, strings.NewReader("")), nil
+	})})
+	r.begin("t1")
+	r.want(204, "", "GET", "/alice/stor", "", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")
+}
+
 // Programs that close their connection in the middle of a download are common: curl … | head.
 func TestAbortedDownloads(t *testing.T) {
 	var open atomic.Int64

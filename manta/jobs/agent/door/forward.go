@@ -89,6 +89,11 @@ func (d *Door) rewrite(p *httputil.ProxyRequest) {
 		p.Out.Header.Del(name)
 	}
 	p.Out.Trailer = nil
+	if !strings.EqualFold(p.Out.Header.Get("Upgrade"), "websocket") {
+		// Any other protocol could carry requests of which nothing would be known here.
+		p.Out.Header.Del("Upgrade")
+		p.Out.Header.Del("Connection")
+	}
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // the store judges what it is worth
 	if p.Out.Body == nil && p.In.Header["Content-Length"] == nil && p.In.Method == http.MethodPut && p.In.URL.Query().Has("metadata") {
 		// A change of metadata must not have a length, not even 0, which net/http would add.
