@@ -84,11 +84,13 @@ func mpipe(p *process) int {
 // taskClient makes a client for programs that have to do with tasks. It tries three times, after a second and after two.
 func (p *process) taskClient() (*client.Client, error) {
 	return p.client(nil, func(o *client.Options) {
-		o.MaxRetries, o.RetryWaitMin, o.RetryWaitMax = attempts-1, time.Second, 3*time.Second
+		o.MaxRetries, o.RetryWaitMin, o.RetryWaitMax = attempts-1, retryWait, 3*retryWait
 	})
 }
 
 const attempts = 3
+
+var retryWait = time.Second // less in tests
 
 // emit stores an object as an output of the task.
 func (p *process) emit(c *client.Client, path string, body io.Reader, size int64, reducer int, parents bool, h http.Header) error {

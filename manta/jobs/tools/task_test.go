@@ -5,11 +5,14 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mobulacloud/mobula/internal/testenv"
 	"github.com/mobulacloud/mobula/manta/client"
@@ -93,6 +96,38 @@ func TestMpipe(t *testing.T) {
 	z.want(1, "", "invalid reducer", "", "mpipe", "-r", "128", "/alice/stor/f")
 	delete(z.env, "MANTA_OUTPUT_BASE")
 	z.want(2, "", "manta configuration not found in environment", "", "mpipe")
+}
+
+// What may pass is tried three times, with all of the content; a refusal is not.
+func TestMpipe_retries(t *testing.T) {
+	defer func(d time.Duration) { retryWait = d }(retryWait)
+	retryWait = time.Millisecond
+	var statuses []int
+	var bodies []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		bodies = append(bodies, string(b))
+		w.Header().Set("Etag", "e")
+		w.WriteHeader(statuses[0])
+		statuses = statuses[1:]
+	}))
+	defer srv.Close()
+	for _, tt := range []struct {
+		statuses []int
+		code     int
+	}{
+		{[]int{500, 503, 204}, 0}, {[]int{500, 500, 500, 204}, 1}, {[]int{409, 204}, 1},
+	} {
+		statuses, bodies = tt.statuses, nil
+		tries := min(len(tt.statuses), attempts)
+		if tt.statuses[0] == 409 {
+			tries = 1
+		}
+		got := runWith(t, map[string]string{"MANTA_URL": srv.URL, "MANTA_NO_AUTH": "true", "MANTA_USER": "alice"}, "content", "mpipe", "~~/stor/x")
+		if got.Code != tt.code || len(bodies) != tries || slices.ContainsFunc(bodies, func(s string) bool { return s != "content" }) {
+			t.Errorf("%v: mpipe = %+v after %q", tt.statuses, got, bodies)
+		}
+	}
 }
 
 func TestMpipe_large(t *testing.T) {
