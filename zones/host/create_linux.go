@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -75,6 +76,7 @@ func (h *Host) complete(s *zones.Spec) {
 	}
 	for i := range s.NICs {
 		n := &s.NICs[i]
+		n.MAC = normalMAC(n.MAC)
 		if n.MAC == "" {
 			if n.MAC = n.VRRPMAC(); n.MAC == "" {
 				n.MAC = newMAC()
@@ -97,6 +99,17 @@ func newMAC() string {
 	var b [3]byte
 	rand.Read(b[:])
 	return fmt.Sprintf("90:b8:d0:%02x:%02x:%02x", b[0], b[1], b[2])
+}
+
+// normalMAC writes an address in one way, so that two ways of writing it are one address.
+func normalMAC(s string) string {
+	parts := strings.Split(strings.ToLower(s), ":")
+	for i, p := range parts {
+		if len(p) == 1 {
+			parts[i] = "0" + p
+		}
+	}
+	return strings.Join(parts, ":")
 }
 
 func freeInterface(nics []zones.NIC) string {
@@ -256,7 +269,7 @@ func (z *zone) checkUnique() error {
 			return err
 		}
 		used[r.IDs.First] = true
-		for _, n := range r.Spec.NICs {
+		for _, n := range r.nics() {
 			macs[n.MAC] = id
 		}
 	}

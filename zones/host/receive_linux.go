@@ -89,15 +89,27 @@ func (h *Host) claimReceived(ctx context.Context, head sendHeader) (*zone, error
 	case z.Spec.Brand != s.Brand || z.Spec.DelegateDataset != s.DelegateDataset:
 		err = fmt.Errorf("%w: the zone that came first was of another kind", zones.ErrInvalid)
 	default:
-		if err = z.checkMACs(s); err == nil {
-			err = z.advance(stepApplying)
-		}
+		err = z.beginDifference(ctx, s)
 	}
 	if err != nil {
 		z.unlock()
 		return nil, err
 	}
 	return z, nil
+}
+
+// beginDifference writes down that what changed is coming, while nobody else takes a MAC.
+func (z *zone) beginDifference(ctx context.Context, next *zones.Spec) error {
+	unlock, err := z.lock(ctx, "ids", true)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := z.checkMACs(next); err != nil {
+		return err
+	}
+	z.Op.Next = next
+	return z.advance(stepApplying)
 }
 
 func (z *zone) receive(ctx context.Context, head sendHeader, tee io.Reader, plain io.Reader, sum hash.Hash) error {
@@ -148,7 +160,7 @@ func (z *zone) received(ctx context.Context, head sendHeader) error {
 	}
 	z.step("receive: all")
 	if head.Mark != "" {
-		z.Op.Snapshot = head.Mark
+		z.Op.Snapshot, z.Op.Next = head.Mark, nil
 		if err := z.advance(stepWaiting); err != nil {
 			return err
 		}
@@ -189,5 +201,6 @@ func (z *zone) backToMark(ctx context.Context) error {
 	if err := z.cfg.Pool.SetQuota(ctx, rootDataset(z.id), z.quota().Quota); err != nil && !errors.Is(err, dataset.ErrUnsupported) {
 		return mapDataset(err)
 	}
+	z.Op.Next = nil
 	return z.advance(stepWaiting)
 }

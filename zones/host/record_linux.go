@@ -57,6 +57,14 @@ type op struct {
 	Next      *zones.Spec      `json:"next,omitempty"`
 }
 
+// nics are those that a zone has, and those that it is being given.
+func (r *record) nics() []zones.NIC {
+	if r.Op == nil || r.Op.Next == nil {
+		return r.Spec.NICs
+	}
+	return slices.Concat(r.Spec.NICs, r.Op.Next.NICs)
+}
+
 func (h *Host) recordPath(id string) string { return filepath.Join(h.cfg.Dir, "zones", id+".json") }
 
 func (h *Host) load(id string) (record, error) {

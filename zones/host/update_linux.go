@@ -36,10 +36,7 @@ func (z *zone) update(ctx context.Context, u *zones.Update) ([]zones.Change, err
 	if err != nil || len(changes) == 0 {
 		return nil, err
 	}
-	if err := z.checkUpdate(next); err != nil {
-		return nil, err
-	}
-	if err := z.begin(op{Verb: "update", Next: next}); err != nil {
+	if err := z.beginUpdate(ctx, next); err != nil {
 		return nil, err
 	}
 	if err := z.apply(ctx, z.Spec, next, z.Handle != nil); err != nil {
@@ -51,6 +48,19 @@ func (z *zone) update(ctx context.Context, u *zones.Update) ([]zones.Change, err
 	z.step("update: applied")
 	z.Spec = next
 	return changes, z.done()
+}
+
+// beginUpdate checks what is asked for and writes it down, while nobody else takes a MAC.
+func (z *zone) beginUpdate(ctx context.Context, next *zones.Spec) error {
+	unlock, err := z.lock(ctx, "ids", true)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := z.checkUpdate(next); err != nil {
+		return err
+	}
+	return z.begin(op{Verb: "update", Next: next})
 }
 
 // finishUpdate carries an update further that a dead process began, or back if that cannot be.
@@ -78,19 +88,25 @@ func (z *zone) checkUpdate(next *zones.Spec) error {
 	return z.checkMACs(next)
 }
 
-// checkMACs refuses a MAC that is new to the zone and another zone's.
+// checkMACs refuses a MAC that is new to the zone and another zone's. The caller holds the lock of ids until its own record is written.
 func (z *zone) checkMACs(next *zones.Spec) error {
+	mine := func(n zones.NIC) bool {
+		return n.VRRPVRID != 0 || slices.ContainsFunc(z.Spec.NICs, func(o zones.NIC) bool { return o.MAC == n.MAC })
+	}
+	if !slices.ContainsFunc(next.NICs, func(n zones.NIC) bool { return !mine(n) }) {
+		return nil
+	}
 	all, err := z.uuids()
 	if err != nil {
 		return err
 	}
-	for _, n := range next.NICs {
-		if n.VRRPVRID != 0 || slices.ContainsFunc(z.Spec.NICs, func(o zones.NIC) bool { return o.MAC == n.MAC }) {
+	for _, id := range all {
+		r, err := z.load(id)
+		if err != nil || id == z.id {
 			continue
 		}
-		for _, id := range all {
-			r, err := z.load(id)
-			if err == nil && id != z.id && slices.ContainsFunc(r.Spec.NICs, func(o zones.NIC) bool { return o.MAC == n.MAC }) {
+		for _, n := range next.NICs {
+			if !mine(n) && slices.ContainsFunc(r.nics(), func(o zones.NIC) bool { return o.MAC == n.MAC }) {
 				return fmt.Errorf("%w: MAC %s is zone %s's", zones.ErrExist, n.MAC, id)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -67,6 +68,21 @@ func TestUpdateLive(t *testing.T) {
 	}
 	if _, err := o.Create(ctx, spec(t, `"nics":[{"nic_tag":"external","mac":"`+after.NICs[0].MAC+`","ip":"10.75.0.6","netmask":"255.255.255.0"}]`)); !errors.Is(err, zones.ErrExist) {
 		t.Errorf("second zone with a MAC: %v, want ErrExist", err)
+	}
+	// One MAC for two zones at once, however it is written: one of them gets it.
+	other, err := o.Create(ctx, spec(t, `"autoboot":false`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := `{"add_nics":[{"nic_tag":"external","mac":%q,"ip":"10.75.0.%d","netmask":"255.255.255.0"}]}`
+	got := make(chan error, 2)
+	go func() { _, err := o.Update(ctx, z.UUID, []byte(fmt.Sprintf(add, "90:B8:D0:0:0:1", 8))); got <- err }()
+	go func() {
+		_, err := o.Update(ctx, other.UUID, []byte(fmt.Sprintf(add, "90:b8:d0:00:00:01", 9)))
+		got <- err
+	}()
+	if a, b := <-got, <-got; (a == nil) == (b == nil) || !errors.Is(errors.Join(a, b), zones.ErrExist) {
+		t.Errorf("one MAC for two zones: %v and %v", a, b)
 	}
 }
 
