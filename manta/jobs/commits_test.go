@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -143,4 +145,67 @@ func TestTooLarge(t *testing.T) {
 	if err := r.Create(t.Context(), big); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("Create of a large job = %v", err)
 	}
+}
+
+// TestContention has supervisors of two processes take one job from each other all the time. Each, when it has the job, numbers its commit by what it has read. Were an
+// old claim's commit let in, or one not seen by the next claim, a number would be there twice.
+func TestContention(t *testing.T) {
+	onRecords(t, func(t *testing.T, r *Records) {
+		ctx := t.Context()
+		other, err := NewRecords(r.store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := create(t, r)
+		var acknowledged atomic.Int64
+		var group sync.WaitGroup
+		for i := range 4 {
+			group.Go(func() {
+				r := []*Records{r, other}[i%2]
+				for range 8 {
+					c, err := r.Claim(ctx, j.ID, fmt.Sprint(i))
+					if errors.Is(err, ErrLost) {
+						continue
+					}
+					if err != nil {
+						t.Errorf("Claim = %v", err)
+						return
+					}
+					next := int64(0)
+					for x, err := range c.Commits(ctx) {
+						if err != nil {
+							t.Errorf("Commits = %v", err)
+							return
+						}
+						for _, o := range x.Outcomes {
+							next = max(next, o.Number+1)
+						}
+					}
+					for ; ; next++ {
+						err = c.Commit(ctx, &Commit{Outcomes: []Outcome{{Number: next}}})
+						if err != nil {
+							break
+						}
+						if acknowledged.Add(1); next%5 == 0 {
+							break
+						}
+					}
+					if err != nil && !errors.Is(err, ErrLost) {
+						t.Errorf("Commit = %v", err)
+						return
+					}
+				}
+			})
+		}
+		group.Wait()
+		got, _ := collect(t, claim(t, r, j.ID, "last"))
+		for i, o := range got.Outcomes {
+			if o.Number != int64(i) {
+				t.Fatalf("commit %d has number %d", i, o.Number)
+			}
+		}
+		if n := acknowledged.Load(); n != int64(len(got.Outcomes)) || n == 0 {
+			t.Errorf("%d commits were acknowledged, %d are there", n, len(got.Outcomes))
+		}
+	})
 }
