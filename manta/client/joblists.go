@@ -52,7 +52,7 @@ func (j *Job) Errors(ctx context.Context) iter.Seq2[*JobError, error] {
 
 // FollowOutputs yields each output of the job once, as soon as it is seen, and ends when the job is done and all have been yielded. Outputs that come faster than
 // the server shows them are yielded at the end. While it runs it keeps all paths that it has yielded.
-// The waits between looks are o's; the zero MinDelay is 25 ms, the zero MaxDelay 1 s.
+// The waits between looks are o's; the zero MinDelay is 25 ms, and 100 ms once there are outputs, the zero MaxDelay 1 s.
 func (j *Job) FollowOutputs(ctx context.Context, o WaitOptions) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		if o.MaxWait > 0 {
@@ -81,6 +81,7 @@ func (j *Job) FollowOutputs(ctx context.Context, o WaitOptions) iter.Seq2[string
 				return
 			}
 			if some {
+				b.InitialInterval = cmp.Or(o.MinDelay, 100*time.Millisecond) // a short job has ended by now
 				b.Reset()
 			}
 			timer.Reset(b.NextBackOff())
