@@ -176,34 +176,39 @@ type groups struct {
 	a     *aggregation
 	byKey map[string]*group
 	order []*group
+
+	// Of the line at hand, kept to be used again.
+	columns []string
+	values  []float64
+	key     []byte // each key column with its length before it, so that a,bc and ab,c are two keys
+	name    []byte
 }
 
 // add takes a line in. It returns the number of the column that has no number in it, 0 when all is well.
 func (g *groups) add(line string) int {
-	columns := strings.Split(line, g.a.in)
-	var key, name strings.Builder
-	values := make([]float64, len(columns))
-	for i, text := range columns {
-		switch ops := g.a.ops(i); ops[0] {
+	g.columns, g.values, g.key, g.name = g.columns[:0], g.values[:0], g.key[:0], g.name[:0]
+	for text := range strings.SplitSeq(line, g.a.in) {
+		v := 0.0
+		switch ops := g.a.ops(len(g.columns)); ops[0] {
 		case "key":
-			fmt.Fprintf(&key, "%d:%s", len(text), text) // so that a,bc and ab,c are two keys
-			name.WriteString(text)
+			g.key = append(append(strconv.AppendInt(g.key, int64(len(text)), 10), ':'), text...)
+			g.name = append(g.name, text...)
 		case "nop":
 		default:
-			v, ok := jsParseFloat(text)
-			if !ok {
-				return i + 1
+			var ok bool
+			if v, ok = jsParseFloat(text); !ok {
+				return len(g.columns) + 1
 			}
-			values[i] = v
 		}
+		g.columns, g.values = append(g.columns, text), append(g.values, v)
 	}
-	gr := g.byKey[key.String()]
+	gr := g.byKey[string(g.key)]
 	if gr == nil {
-		gr = &group{name: name.String()}
-		g.byKey[key.String()] = gr
+		gr = &group{name: string(g.name)}
+		g.byKey[string(g.key)] = gr
 		g.order = append(g.order, gr)
 	}
-	for i, text := range columns {
+	for i, text := range g.columns {
 		if i >= len(gr.columns) {
 			gr.columns = append(gr.columns, &aggregate{})
 		}
@@ -212,7 +217,7 @@ func (g *groups) add(line string) int {
 			gr.columns[i].key = text
 		case "nop":
 		default:
-			gr.columns[i].add(values[i], keeps(ops))
+			gr.columns[i].add(g.values[i], keeps(ops))
 		}
 	}
 	return 0

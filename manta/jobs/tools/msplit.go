@@ -200,16 +200,19 @@ func (s *splitter) keys(r io.Reader) keyedLines {
 }
 
 func (s *splitter) key(line string) (string, error) {
-	var parts []string
 	if !s.json {
-		columns := strings.Split(line, s.delim)
+		if len(s.cut) == 1 { // the usual case
+			return column(line, s.delim, s.cut[0]), nil
+		}
+		var parts []string
 		for _, n := range s.cut {
-			if n <= len(columns) && columns[n-1] != "" { // as cut does with what is not there
-				parts = append(parts, columns[n-1])
+			if text := column(line, s.delim, n); text != "" { // as cut does with what is not there
+				parts = append(parts, text)
 			}
 		}
 		return strings.Join(parts, s.delim), nil
 	}
+	var parts []string
 	dec := json.NewDecoder(strings.NewReader(line))
 	dec.UseNumber()
 	var v any
@@ -222,6 +225,19 @@ func (s *splitter) key(line string) (string, error) {
 		}
 	}
 	return strings.Join(parts, s.delim), nil
+}
+
+// column returns the n-th column of a line, from 1; "" if there is none.
+func column(line, delim string, n int) string {
+	for ; n > 1; n-- {
+		_, rest, found := strings.Cut(line, delim)
+		if !found {
+			return ""
+		}
+		line = rest
+	}
+	text, _, _ := strings.Cut(line, delim)
+	return text
 }
 
 // member returns what is at a path such as a.b.c in a JSON value.
