@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -268,5 +269,27 @@ func BenchmarkSmallJob(b *testing.B) {
 	for b.Loop() {
 		id := w.submit("alice", []string{"/alice/stor/00"}, "cat")
 		w.await(id, archived)
+	}
+}
+
+// TestManyIntermediates hands a great many objects from phase to phase, all of which are gone in the end.
+func TestManyIntermediates(t *testing.T) {
+	n := size(2000, 20_000)
+	w := newWorld(t, worldOptions{store: pebbleStore(t), zones: 64})
+	s := w.supervise("one")
+	began := time.Now()
+	id := w.submit("alice", w.many(n), "cat", "upper", "reduce 2:count", "reduce 1:cat")
+	w.await(id, archived)
+	m := s.Metrics()
+	t.Logf("%d objects in %v, %d deleted", n, time.Since(began), m.Deleted)
+	r := w.result(id)
+	sum := 0
+	for _, line := range strings.Fields(strings.Join(r.Outputs, "")) {
+		k := 0
+		fmt.Sscan(line, &k)
+		sum += k
+	}
+	if sum != n || r.Stray != nil || r.Errors != nil {
+		t.Errorf("%d lines counted, %d stray objects, errors %v", sum, len(r.Stray), r.Errors)
 	}
 }

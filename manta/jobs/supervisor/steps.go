@@ -13,7 +13,8 @@ const (
 	readAhead  = 1000 // inputs to read at a time; all of a record's are taken
 	mostBatch  = 64   // inputs in a batch to be looked up
 	mostLocate = 8    // batches of one job
-	mostDelete = 4    // batches of deletions of one job
+	mostDelete = 32   // deletions of one job at a time, which share syncs of the store
+	perDelete  = 4    // of them after one another
 )
 
 // step starts whatever there is to do.
@@ -301,7 +302,7 @@ func (j *job) scan(each func(*jobs.Commit) bool, more func() bool, end func()) {
 // remove deletes objects that nobody needs any more.
 func (j *job) remove() {
 	for j.deleting < mostDelete {
-		list := j.l.Deletes(mostBatch)
+		list := j.l.Deletes(perDelete)
 		if len(list) == 0 {
 			return
 		}
