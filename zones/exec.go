@@ -30,7 +30,7 @@ type ExecRequest struct {
 	// NoNewPrivileges forbids gaining privileges through set-uid programs.
 	NoNewPrivileges bool
 	// Alone: when the program has ended, or was killed because ctx ended, everything else in the machine but its first program is killed,
-	// and Wait returns when nothing of it is left. Other programs of Exec die too. The machine must not have a first program of its own (Init.Args).
+	// and Wait returns when nothing of it is left, or with an error that is also [ErrTimeout]. Other programs of Exec die too. The machine must not have a first program of its own (Init.Args).
 	Alone bool
 	// Cores lets the program leave core dumps, as the host's kernel is set to make them.
 	Cores bool

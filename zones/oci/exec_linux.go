@@ -243,6 +243,8 @@ func (p *process) run() {
 			p.status.Time = time.Now()
 		case err == nil:
 			p.err = zinit.ErrProtocol
+		case stopped:
+			p.err = fmt.Errorf("%w: what the program started does not end: %w", zones.ErrTimeout, context.Cause(p.ctx))
 		default:
 			p.err = p.why(err)
 		}

@@ -173,7 +173,9 @@ static void request(struct conn *c)
 			request_exec(c, body, m.length, fds, nfds);
 		break;
 	case ZM_SIGNAL:
-		if (c->kind == RUNNING && !c->ended && kill(-c->pid, m.a) < 0)
+		if (c->kind == RUNNING && !c->ended && c->alone && m.a == SIGKILL)
+			kill(-1, SIGKILL); // its end is everybody's, and among many this process may not get to run again soon
+		else if (c->kind == RUNNING && !c->ended && kill(-c->pid, m.a) < 0)
 			kill(c->pid, m.a);
 		break;
 	case ZM_CONSOLE:
