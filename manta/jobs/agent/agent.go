@@ -14,7 +14,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/mobulacloud/mobula/manta/jobs"
-	"github.com/mobulacloud/mobula/manta/jobs/agent/internal/cell"
 	"github.com/mobulacloud/mobula/manta/jobs/agent/internal/sched"
 	"github.com/mobulacloud/mobula/manta/jobs/task"
 )
@@ -56,13 +55,11 @@ func Open(ctx context.Context, cfg Config) (*Agent, error) {
 	if err := stocks(&cfg); err != nil {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
-	cells, err := cell.Open(ctx, cell.Config{Dir: cfg.Dir, RunDir: cfg.RunDir, Zones: cfg.Zones, Warm: cfg.Zones, Memory: zoneMemory, Disk: zoneDisk,
-		DiskSize: int64(cfg.Zones)*zoneDisk + cfg.DiskStock, Processes: cfg.Processes, Tools: cfg.Tools, Names: cfg.ToolNames, FirstID: cfg.FirstID, Plain: cfg.Plain,
-		Logger: cfg.Logger})
+	zones, err := openZones(ctx, &cfg)
 	if err != nil {
 		return nil, fmt.Errorf("agent: open zones: %w", err)
 	}
-	return newAgent(cfg, realZones{cells}), nil
+	return newAgent(cfg, zones), nil
 }
 
 func newAgent(cfg Config, zones zonePool) *Agent {

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mobulacloud/mobula/manta/jobs/agent/internal/cell"
 	"github.com/mobulacloud/mobula/manta/jobs/task"
 	"github.com/mobulacloud/mobula/storage"
 )
@@ -197,5 +196,3 @@ func (w *worker) openInput(ctx context.Context, in *task.Input) (io.ReadCloser, 
 	a.count.remote.Add(1)
 	return w.get(ctx, in.Path)
 }
-
-var _ zone = (*cell.Cell)(nil)

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 
 	"github.com/mobulacloud/mobula/manta/jobs/task"
 )
@@ -82,14 +80,14 @@ func (w *worker) reduce(t *attempt, e *ending, args, env []string) {
 		err := w.pump(ctx, t.feed, pipe)
 		if err == nil {
 			pipe.Close()
-		} else if ctx.Err() == nil && !errors.Is(err, unix.EPIPE) {
+		} else if ctx.Err() == nil && !errors.Is(err, syscall.EPIPE) {
 			stop(errFetch) // what the program would make of half its input is worth nothing
 		}
 		fed <- err
 	}()
 	e.status, e.exec = w.zone.Exec(ctx, args, env, r, e.out, e.err)
 	r.Close()
-	if errors.Is(e.exec, errFetch) {
+	if e.exec != nil && errors.Is(context.Cause(ctx), errFetch) {
 		e.exec = nil
 		e.fetch = <-fed
 		return
@@ -104,21 +102,6 @@ var (
 	errFetch  = errors.New("inputs could not be read")
 	errEnough = errors.New("the program has ended")
 )
-
-// newPipe makes a pipe whose reading end blocks, as programs expect, and whose writing end is this process's.
-func newPipe() (r, w *os.File, err error) {
-	var fds [2]int
-	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
-		return nil, nil, os.NewSyscallError("pipe2", err)
-	}
-	if err := unix.SetNonblock(fds[1], true); err != nil {
-		unix.Close(fds[0])
-		unix.Close(fds[1])
-		return nil, nil, os.NewSyscallError("fcntl", err)
-	}
-	_, _ = unix.FcntlInt(uintptr(fds[1]), unix.F_SETPIPE_SZ, fetchBuffer) // as far as the host lets it
-	return os.NewFile(uintptr(fds[0]), "inputs"), os.NewFile(uintptr(fds[1]), "inputs"), nil
-}
 
 // chunk is one input on its way.
 type chunk struct {

@@ -32,17 +32,7 @@ type zone interface {
 	Usage() zones.Usage
 	Full(ctx context.Context) bool
 	TakeCore() (*cell.Core, error)
+	Broken() bool
 	Return()
 	Discard()
-}
-
-// realZones are those of package cell.
-type realZones struct{ *cell.Cells }
-
-func (r realZones) Get(ctx context.Context) (zone, error) {
-	z, err := r.Cells.Get(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return z, nil
 }

@@ -16,9 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mobulacloud/mobula/zones"
-	"github.com/mobulacloud/mobula/zones/oci"
 	"github.com/mobulacloud/mobula/zones/pool"
 )
+
+// meter reads what a zone has used; an *oci.Meter is one.
+type meter interface {
+	Read() zones.Usage
+	Close()
+}
 
 // Cell is a zone in one group's hands. One goroutine at a time uses it, but for Close of its parts.
 type Cell struct {
@@ -26,7 +31,7 @@ type Cell struct {
 	lease  *pool.Lease
 	zone   pool.Zone
 	holder *holder
-	meter  *oci.Meter
+	meter  meter
 	window string
 	dir    string // where files of the zone's own file system are made
 	memory int64
@@ -36,6 +41,9 @@ type Cell struct {
 	shown string // what Show made
 	above string // the directory below window that was made for the last one, "" for none
 	given bool
+
+	broken bool
+	looked unix.Timespec // when the root directory was changed last, as TakeCore saw it
 }
 
 // Get hands out a zone that nobody has used.
@@ -66,7 +74,7 @@ func (z *Cell) open(ctx context.Context) (err error) {
 	if z.dir = root.Dir; z.dir == "" {
 		z.dir = root.Upper
 	}
-	z.meter, err = z.cells.driver.Meter(z.zone.ID)
+	z.meter, err = openMeter(z.cells.driver, z.zone.ID)
 	return err
 }
 
@@ -135,7 +143,11 @@ func (z *Cell) ShowFile(ctx context.Context, name string, file *os.File) (*os.Fi
 	}
 	f.Close()
 	at := InputDir + z.shown
-	if err := z.cells.driver.Give(ctx, z.zone.ID, zones.Gift{File: file, Path: at}); err != nil {
+	giver, ok := zones.As[zones.Giver](z.cells.driver)
+	if !ok {
+		return nil, errors.Join(zones.ErrNotSupported, z.Hide(ctx))
+	}
+	if err := giver.Give(ctx, z.zone.ID, zones.Gift{File: file, Path: at}); err != nil {
 		return nil, errors.Join(err, z.Hide(ctx))
 	}
 	z.given = true
@@ -205,7 +217,8 @@ func (z *Cell) Hide(ctx context.Context) error {
 		return nil
 	}
 	if z.given {
-		if err := z.cells.driver.Take(ctx, z.zone.ID, InputDir+z.shown); err != nil {
+		giver, _ := zones.As[zones.Giver](z.cells.driver)
+		if err := giver.Take(ctx, z.zone.ID, InputDir+z.shown); err != nil {
 			return err
 		}
 		z.given = false
@@ -242,8 +255,24 @@ func (z *Cell) Exec(ctx context.Context, args, env []string, in, out, err *os.Fi
 	if err != nil {
 		req.Stderr = err
 	}
-	return zones.Run(ctx, z.cells.driver, z.zone.ID, req)
+	p, e := z.cells.driver.Exec(ctx, z.zone.ID, req)
+	if e != nil {
+		_, never := errors.AsType[*zones.StartError](e)
+		z.broken = z.broken || !never // it may have started, and may be killed only after the next one has
+		if ctx.Err() != nil {
+			e = context.Cause(ctx)
+		}
+		return zones.ExitStatus{}, e
+	}
+	st, e := p.Wait()
+	if e != nil && (ctx.Err() == nil || errors.Is(e, zones.ErrTimeout)) {
+		z.broken = true
+	}
+	return st, e
 }
+
+// Broken reports that it is not known what still runs in the zone, or that nothing can any more.
+func (z *Cell) Broken() bool { return z.broken }
 
 // Usage reads those of the zone's meters that an oci.Meter has.
 func (z *Cell) Usage() zones.Usage { return z.meter.Read() }

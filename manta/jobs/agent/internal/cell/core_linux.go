@@ -10,18 +10,22 @@ import (
 	"path"
 	"slices"
 	"strings"
-)
 
-// Core is a core dump that programs left in the root directory, which is where they begin.
-type Core struct {
-	File *os.File
-	// Program is the name of the one that died.
-	Program string
-}
+	"golang.org/x/sys/unix"
+)
 
 // TakeCore takes the newest core dump out of the zone: it has no name there any more. nil if there is none. Those that programs left in other
 // directories are not found.
 func (z *Cell) TakeCore() (*Core, error) {
+	// Only a name that came or went changes the directory's time; mostly none has.
+	var st unix.Stat_t
+	if err := unix.Stat(z.root(), &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: z.root(), Err: err}
+	}
+	if st.Mtim == z.looked {
+		return nil, nil
+	}
+	z.looked = st.Mtim
 	dir, err := os.Open(z.root())
 	if err != nil {
 		return nil, err

@@ -337,7 +337,11 @@ func (c *Cells) sweep(ctx context.Context) error {
 }
 
 func (c *Cells) destroyAll(ctx context.Context) error {
-	ids, err := c.driver.List(ctx)
+	lister, ok := zones.As[zones.Lister](c.driver)
+	if !ok {
+		return zones.ErrNotSupported
+	}
+	ids, err := lister.List(ctx)
 	errs := []error{err}
 	for _, id := range ids {
 		errs = append(errs, c.driver.Destroy(ctx, id))
