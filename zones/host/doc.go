@@ -16,7 +16,7 @@
 // ends while a verb waits for its turn, or for a shutdown, ends the verb with its own error; undoing what was begun is not cut short.
 //
 // Files: host_linux.go (opening), record_linux.go and lock_linux.go (what is stored, whose turn it is), create, boot, update, snapshot,
-// reprovision, send, receive and wire.go (verbs), provision (a zone's first boot), machine, disks, files (what a driver is handed), repair (after a
+// reprovision, send, receive and wire (verbs), provision (a zone's first boot), machine, disks, files (what a driver is handed), repair (after a
 // crash), view and match.go (what a caller sees), exec, run, watch, events, network, metadata.
 //
 // Stability: experimental.
