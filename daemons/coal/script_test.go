@@ -30,6 +30,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/jackc/pgx/v5"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
@@ -41,7 +42,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	compute.Tool() // coal in these tests is the tests' own binary, and so are the tools in its zones
+	compute.Tool()                           // coal in these tests is the tests' own binary, and so are the tools in its zones
 	if os.Getenv("MOBULA_TEST_COAL") != "" { // started by TestCrash
 		main()
 	}
@@ -140,6 +141,7 @@ func runScripts(t *testing.T, dir string, flags func() []string) {
 			"put-many":     cmdPutMany,
 			"ssh-keygen":   cmdSSHKeygen,
 			"login":        cmdLogin,
+			"terminal":     cmdTerminal,
 		},
 	})
 }
@@ -445,4 +447,41 @@ func cmdLogin(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("MANTA_USER", account)
 	ts.Setenv("MANTA_SUBUSER", user)
 	ts.Setenv("MANTA_KEY_ID", ssh.FingerprintLegacyMD5(pub))
+}
+
+// terminal FILE COMMAND [ARG...]: run a command on a terminal of 90 columns and 30 lines and type what FILE has once there is a prompt; stdout is what
+// the terminal showed.
+func cmdTerminal(ts *testscript.TestScript, neg bool, args []string) {
+	typed := ts.ReadFile(args[0])
+	cmd := exec.Command(args[1], args[2:]...)
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = environ(ts)
+	for _, name := range []string{"SSH_AUTH_SOCK", "MANTA_URL", "MANTA_USER", "MANTA_KEY_ID"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	terminal, err := pty.StartWithSize(cmd, &pty.Winsize{Cols: 90, Rows: 30})
+	ts.Check(err)
+	defer terminal.Close()
+	stuck := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer stuck.Stop()
+	var screen bytes.Buffer
+	buf := make([]byte, 4096)
+	for {
+		n, err := terminal.Read(buf)
+		screen.Write(buf[:n])
+		if shown := bytes.TrimSuffix(screen.Bytes(), []byte("\x1b[0m")); typed != "" && (bytes.HasSuffix(shown, []byte("$ ")) || bytes.HasSuffix(shown, []byte("# "))) {
+			_, err := terminal.WriteString(typed)
+			ts.Check(err)
+			typed = ""
+		}
+		if err != nil { // EIO at the end
+			break
+		}
+	}
+	err = cmd.Wait()
+	_, _ = ts.Stdout().Write(screen.Bytes())
+	ts.Logf("the terminal showed:\n%s", screen.Bytes())
+	if (err != nil) != neg {
+		ts.Fatalf("%s: %v", args[1], err)
+	}
 }

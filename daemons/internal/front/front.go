@@ -25,6 +25,7 @@ import (
 	"github.com/mobulacloud/mobula/manta/mpu"
 	"github.com/mobulacloud/mobula/manta/namespace"
 	"github.com/mobulacloud/mobula/manta/repair"
+	"github.com/mobulacloud/mobula/manta/sessions"
 	"github.com/mobulacloud/mobula/manta/webapi"
 	"github.com/mobulacloud/mobula/sdc/authcache"
 	"github.com/mobulacloud/mobula/sdc/ufds"
@@ -118,6 +119,7 @@ type Front struct {
 
 	Jobs       *jobs.Records
 	Supervisor *supervisor.Supervisor
+	Sessions   *sessions.Reflector
 	Agents     Agents          // those that the supervisor gives tasks to; the daemon says which
 	Inside     *http.Transport // carries requests to InsideURL while Run runs
 
@@ -218,7 +220,7 @@ func (f *Front) openDoors(ctx context.Context, cfg Config) (err error) {
 	if err := f.openAudit(ctx, cfg); err != nil {
 		return err
 	}
-	routes, err := f.openJobs(ctx)
+	routes, err := f.openJobs(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -341,4 +343,5 @@ func (f *Front) Describe(d *admin.Door) {
 	d.Collect(admin.Struct("mobula_audit", nil, f.Auditor.Metrics))
 	d.Collect(admin.Struct("mobula_identity", nil, f.Identity.Metrics))
 	d.Collect(admin.Struct("mobula_jobs", nil, f.Supervisor.Metrics))
+	d.Collect(admin.Struct("mobula_sessions", nil, f.Sessions.Metrics))
 }

@@ -36,8 +36,8 @@ type Jobs struct {
 	AgentSeconds int `json:"agent_seconds,omitempty"`
 }
 
-// openJobs opens the records of jobs and returns their routes.
-func (f *Front) openJobs(ctx context.Context) ([]webapi.Route, error) {
+// openJobs opens the records of jobs and of sessions in them, and returns their routes.
+func (f *Front) openJobs(ctx context.Context, cfg Config) ([]webapi.Route, error) {
 	var err error
 	if f.Jobs, err = jobs.NewRecords(f.Records); err != nil {
 		return nil, err
@@ -49,7 +49,8 @@ func (f *Front) openJobs(ctx context.Context) ([]webapi.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	return api.Routes(), nil
+	routes, err := f.openSessions(ctx, cfg, api)
+	return append(api.Routes(), routes...), err
 }
 
 // openSupervisor opens what moves jobs along. The door must be open.
@@ -68,7 +69,7 @@ func (f *Front) openSupervisor(cfg Config) error {
 	return err
 }
 
-// runJobs moves jobs along until ctx ends.
+// runJobs moves jobs along and carries sessions until ctx ends.
 func (f *Front) runJobs(ctx context.Context) error {
 	door := f.Door.HTTPServer(f.Door)
 	var g errgroup.Group
@@ -78,6 +79,8 @@ func (f *Front) runJobs(ctx context.Context) error {
 		}
 		return nil
 	})
+	g.Go(func() error { return f.Sessions.Run(ctx) })
+	g.Go(func() error { return f.publish(ctx) })
 	err := f.Supervisor.Run(ctx)
 	f.Inside.CloseIdleConnections()
 	return errors.Join(err, door.Close(), g.Wait())
