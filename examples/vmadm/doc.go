@@ -10,5 +10,5 @@
 // Beside running zones one small process of the same program stays, which answers their metadata and notices their ends; it goes with
 // the last of them, and if it is killed the next command brings it back.
 //
-// Commands and flags are in main.go, what a command works on in open.go.
+// Commands are a table in main.go, whose usage lines are also what they are parsed by (usage.go); what a command works on is in open.go.
 package main
