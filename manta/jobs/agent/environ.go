@@ -4,7 +4,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/mobulacloud/mobula/manta/jobs"
 	"github.com/mobulacloud/mobula/manta/jobs/agent/internal/cell"
 )
 
@@ -62,6 +61,3 @@ func abbreviate(name string) (string, bool) {
 
 // initBase is the MANTA_OUTPUT_BASE of a phase's init program: the first task's.
 func (w *worker) initBase(t *attempt) string { return "MANTA_OUTPUT_BASE=" + t.job.base(&t.Start) }
-
-// isMap reports whether the group's phase is one.
-func (w *worker) isMap() bool { return w.job.Phases[w.group.Phase].Type == jobs.Map }

@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 
 	"github.com/mobulacloud/mobula/manta/jobs"
 	"github.com/mobulacloud/mobula/manta/jobs/agent/internal/cell"
 )
-
-// assetCache is a place for what several zones of a job ask for at the same time.
-type assetCache struct{ sync.Mutex }
 
 // init brings the phase's assets into the zone and runs its init program, once for all tasks that the zone will run. An *errInit is the user's doing.
 func (w *worker) init(t *attempt) error {

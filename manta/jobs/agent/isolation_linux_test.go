@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -197,4 +199,58 @@ func TestKilled(t *testing.T) {
 	if left := leftovers(t, dir); left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
+}
+
+// TestZoneDies: the end of a zone under a task is no fault of the task's, and its neighbours go on.
+func TestZoneDies(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.connect("sup")
+	in := w.put("alice", "/alice/stor/in", "hello\n")
+	job := s.open("alice", jobs.Phase{Exec: "echo $$ > /var/tmp/on; sleep 1000"}, jobs.Phase{Exec: "sleep 1; cat"})
+	id, beside := s.start(job, 0, in), s.start(job, 1, in)
+	killed := 0
+	for killed == 0 {
+		out, _ := exec.Command("pgrep", "-f", "^sleep 1000$").Output()
+		for pid := range strings.FieldsSeq(string(out)) {
+			// Its first process, by the way of its bash.
+			group, _ := os.ReadFile("/proc/" + pid + "/cgroup")
+			if !strings.Contains(string(group), "mobula-jobs-"+filepath.Base(runDir(filepath.Join(w.dir, "agent")))) {
+				continue
+			}
+			for p := pid; p != "1" && p != ""; {
+				stat, err := os.ReadFile("/proc/" + p + "/status")
+				if err != nil {
+					break
+				}
+				if ns := field(stat, "NSpid:"); len(ns) == 2 && ns[1] == "1" {
+					n, _ := strconv.Atoi(p)
+					if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
+						t.Fatal(err)
+					}
+					killed++
+					break
+				}
+				p = field(stat, "PPid:")[0]
+			}
+		}
+	}
+	if d := s.wait(id); d.Failure == nil || !d.System || d.Failure.Message != "internal error" || d.Failure.Code != jobs.CodeInternal {
+		t.Errorf("the task ended with %+v", d.Failure)
+	}
+	if got := s.output("alice", beside); got != "hello\n" {
+		t.Errorf("the neighbour printed %q", got)
+	}
+	if got := s.output("alice", s.start(job, 1, in)); got != "hello\n" {
+		t.Errorf("afterwards it printed %q", got)
+	}
+}
+
+// field is the values of a line of /proc's status.
+func field(status []byte, name string) []string {
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			return strings.Fields(rest)
+		}
+	}
+	return []string{""}
 }

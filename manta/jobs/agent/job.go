@@ -24,9 +24,8 @@ type job struct {
 	stream *stream
 	live   map[string]*attempt // the agent's lock
 
-	dirs   sync.Mutex
-	made   map[string]chan struct{} // directories that are there, or, while the channel is open, being made
-	assets assetCache
+	dirs sync.Mutex
+	made map[string]chan struct{} // directories that are there, or, while the channel is open, being made
 }
 
 func newJob(o task.Open, s *stream) *job {

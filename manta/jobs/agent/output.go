@@ -123,9 +123,17 @@ func (e *statusError) passing() bool {
 
 // retry calls f until it succeeds, fails for good, or has failed five times in some 15 seconds.
 func retry(ctx context.Context, f func() error) error {
+	err := f()
+	if err == nil {
+		return nil
+	}
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(8*time.Second), backoff.WithMultiplier(2), backoff.WithMaxElapsedTime(0))
+	first := true
 	return backoff.Retry(func() error {
-		err := f()
+		if !first {
+			err = f()
+		}
+		first = false
 		if s, ok := errors.AsType[*statusError](err); ok && !s.passing() || ctx.Err() != nil {
 			return backoff.Permanent(err)
 		}

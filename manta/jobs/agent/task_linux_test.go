@@ -3,7 +3,6 @@ package agent
 import (
 	"fmt"
 	"regexp"
-	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -25,12 +24,6 @@ func (s *supervisor) reduce(job string, phase, index int, inputs ...*task.Input)
 	}
 	s.send(task.Order{Feed: &task.Feed{Task: id, End: true}})
 	return id
-}
-
-func sorted(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	sort.Strings(lines)
-	return strings.Join(lines, "\n")
 }
 
 // TestEnvironment compares all that a task could find of us in its environment.
