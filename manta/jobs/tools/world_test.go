@@ -3,6 +3,7 @@ package tools
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -80,7 +81,7 @@ func runWith(t testing.TB, env map[string]string, stdin string, args ...string) 
 	var out, errs bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	p := &process{name: args[0], args: args[1:], stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs, ctx: ctx, getenv: func(k string) string { return env[k] }}
+	p := &process{name: args[0], args: args[1:], stdin: io.MultiReader(strings.NewReader(stdin)) /* a pipe, say */, stdout: &out, stderr: &errs, ctx: ctx, getenv: func(k string) string { return env[k] }}
 	code := p.main()
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	return ran{code, out.String(), errs.String()}
