@@ -53,7 +53,7 @@ type Hello struct {
 	Zones int `json:"zones"`
 }
 
-// An Order is what a supervisor wants done; exactly one field is set.
+// An Order is what a supervisor wants done; exactly one field is set. What it points to is not changed any more by either side.
 type Order struct {
 	// Open describes a job before anything else is said about it on this stream. Tasks of the same job that came from a
 	// supervisor that had it earlier (Assigned is lower) are ended first.

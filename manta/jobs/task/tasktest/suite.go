@@ -305,11 +305,12 @@ func (s *suite) shut() {
 	s.send(s, task.Order{Shut: o.Job})
 	s.after(s)
 	s.silent(ids)
-	o.Assigned++
-	o.Phases[0].Exec = "echo again"
-	st := start(o, s.put("again", "x"))
-	s.send(s, task.Order{Open: o}, task.Order{Start: st})
-	s.wantOutput(s, o, st, "again\n")
+	again := *o
+	again.Assigned++
+	again.Phases = []jobs.Phase{{Type: jobs.Map, Exec: "echo again"}}
+	st := start(&again, s.put("again", "x"))
+	s.send(s, task.Order{Open: &again}, task.Order{Start: st})
+	s.wantOutput(s, &again, st, "again\n")
 }
 
 // ends waits for a stream's end.
