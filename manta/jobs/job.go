@@ -1,6 +1,9 @@
 package jobs
 
-import "time"
+import (
+	"log/slog"
+	"time"
+)
 
 // State is how far a job is.
 type State string
@@ -45,6 +48,9 @@ func (j *Job) InputDone() bool { return !j.TimeInputDone.IsZero() || j.Cancelled
 // Cancelled reports whether somebody asked for the job to end.
 func (j *Job) Cancelled() bool { return !j.TimeCancelled.IsZero() }
 
+// LogValue is the job's id: a log is no place for the rest.
+func (j *Job) LogValue() slog.Value { return slog.StringValue(j.ID) }
+
 // Auth is on whose behalf a job runs.
 type Auth struct {
 	// Token authenticates the job's requests as its creator's, with the roles that were active when it was made. It is a secret: no
@@ -55,6 +61,12 @@ type Auth struct {
 	UUID  string `json:"uuid"`
 	User  string `json:"user,omitempty"`
 }
+
+// String returns the login, so that no text that a job is put into shows the token.
+func (a Auth) String() string { return a.Login }
+
+// LogValue is the same for logs.
+func (a Auth) LogValue() slog.Value { return slog.StringValue(a.Login) }
 
 // Options of a job, which only operators may set.
 type Options struct {

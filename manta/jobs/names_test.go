@@ -1,6 +1,8 @@
 package jobs
 
 import (
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -87,5 +89,16 @@ func TestStatus(t *testing.T) {
 		if got := f.JobInput(); got != want {
 			t.Errorf("JobInput of %+v = %q", f, got)
 		}
+	}
+}
+
+func TestTokenIsSecret(t *testing.T) {
+	j := newJob()
+	var b strings.Builder
+	slog.New(slog.NewTextHandler(&b, nil)).Info("job", "job", j, "auth", j.Auth)
+	slog.New(slog.NewJSONHandler(&b, nil)).Info("job", "job", j, "auth", j.Auth)
+	fmt.Fprintf(&b, "%v %+v %v %+v %s", *j, *j, j, j, j.Auth)
+	if strings.Contains(b.String(), j.Auth.Token) || !strings.Contains(b.String(), "alice") {
+		t.Errorf("a text shows the token: %s", b.String())
 	}
 }

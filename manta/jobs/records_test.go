@@ -17,6 +17,7 @@ import (
 
 	"github.com/mobulacloud/mobula/storage/metastore"
 	"github.com/mobulacloud/mobula/storage/metastore/metastoretest"
+	"github.com/mobulacloud/mobula/storage/metastore/pebble"
 )
 
 const alice = "11111111-1111-4111-8111-111111111111"
@@ -477,6 +478,29 @@ func TestWatch(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestWatch_behind has a reader who comes too late.
+func TestWatch_behind(t *testing.T) {
+	store, err := pebble.Open(t.TempDir(), pebble.Config{ChangeLog: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	r := newRecords(t, store)
+	from, err := r.Position(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 100 {
+		create(t, r)
+	}
+	for _, err := range r.Watch(t.Context(), from) {
+		if !errors.Is(err, metastore.ErrPositionGone) {
+			t.Errorf("Watch = %v", err)
+		}
+		break
+	}
 }
 
 // TestNewerFormat refuses records of a program that does not exist yet.
