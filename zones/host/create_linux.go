@@ -133,14 +133,13 @@ func (h *Host) check(ctx context.Context, s *zones.Spec) (image.Image, error) {
 	}
 	id := s.ImageUUID
 	if s.Brand.HVM() {
-		for i, d := range s.Disks {
-			if d.ImageUUID != "" && i == 0 {
-				id = d.ImageUUID
-			}
+		if err := h.sizeImages(ctx, s); err != nil {
+			return img, err
 		}
-		if id == "" {
+		if len(s.Disks) == 0 || s.Disks[0].ImageUUID == "" {
 			return img, nil // an empty disk
 		}
+		id = s.Disks[0].ImageUUID
 	}
 	img, err := h.cfg.Images.Get(ctx, id)
 	if err != nil {
@@ -164,12 +163,6 @@ func (h *Host) check(ctx context.Context, s *zones.Spec) (image.Image, error) {
 	s.ImageUUID = id
 	if s.Brand.HVM() {
 		s.ImageUUID = ""
-		if d := &s.Disks[0]; d.Size == 0 {
-			d.Size = img.Manifest.ImageSize
-		}
-		if err := s.Validate(); err != nil { // now that its size is known
-			return img, err
-		}
 	}
 	for _, user := range img.Manifest.Passwords() {
 		key := user + "_pw"
@@ -181,6 +174,22 @@ func (h *Host) check(ctx context.Context, s *zones.Spec) (image.Image, error) {
 		}
 	}
 	return img, nil
+}
+
+// sizeImages gives disks that are made of images those images' sizes, and checks the spec again now that all sizes are known.
+func (h *Host) sizeImages(ctx context.Context, s *zones.Spec) error {
+	for i := range s.Disks {
+		d := &s.Disks[i]
+		if d.ImageUUID == "" || d.Size != 0 {
+			continue
+		}
+		img, err := h.cfg.Images.Get(ctx, d.ImageUUID)
+		if err != nil {
+			return fmt.Errorf("disks[%d]: image %s: %w", i, d.ImageUUID, mapImage(err))
+		}
+		d.Size = img.Manifest.ImageSize
+	}
+	return s.Validate()
 }
 
 // serves reports, before anything is made or changed, what of a spec this host cannot keep.
