@@ -46,6 +46,7 @@ func main() {
 		objects = flag.Int("objects", 1000, "number of objects")
 		workers = flag.Int("workers", 2, "processes at once, of local and getpipe")
 		rounds  = flag.Int("rounds", 3, "how often each way is measured")
+		ways    = flag.String("ways", "local,getpipe,job", "what is measured")
 		smalls  = flag.Int("smalls", 0, "how many smallest jobs to run, one after another")
 	)
 	flag.Parse()
@@ -70,7 +71,7 @@ func main() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	l := &load{store: store, url: *base, account: *account, dir: dir, size: *size, objects: *objects, workers: *workers}
+	l := &load{store: store, url: *base, account: *account, dir: dir, size: *size, objects: *objects, workers: *workers, ways: strings.Split(*ways, ",")}
 	if err := l.run(context.Background(), *rounds, *smalls); err != nil {
 		os.RemoveAll(dir)
 		log.Fatal(err)
@@ -88,6 +89,7 @@ type load struct {
 	token             string
 	size              int64
 	objects, workers  int
+	ways              []string
 }
 
 func (l *load) run(ctx context.Context, rounds, smalls int) error {
@@ -104,6 +106,9 @@ func (l *load) run(ctx context.Context, rounds, smalls int) error {
 			name string
 			run  func(context.Context) error
 		}{{"local", l.local}, {"getpipe", l.getpipe}, {"job", l.asJob}} {
+			if !slices.Contains(l.ways, way.name) {
+				continue
+			}
 			began := time.Now()
 			if err := way.run(ctx); err != nil {
 				return fmt.Errorf("%s: %w", way.name, err)
@@ -187,7 +192,7 @@ func grep(ctx context.Context, in io.Reader) error {
 type status struct {
 	State string `json:"state"`
 	Stats struct {
-		Outputs, Errors int64
+		Outputs, Errors, TasksDone int64
 	} `json:"stats"`
 }
 
@@ -248,8 +253,14 @@ func (l *load) create(ctx context.Context, definition string) (id string, err er
 	return filepath.Base(resp.Header.Get("Location")), nil
 }
 
+// wait waits for a job to end, and of a long one shows how far it is.
 func (l *load) wait(ctx context.Context, id string) (s status, err error) {
+	shown, before := time.Now(), int64(0)
 	for s.State != "done" {
+		if since := time.Since(shown); since > 10*time.Second {
+			fmt.Printf("         %d of %d done, %.1f /s\n", s.Stats.TasksDone, l.objects, float64(s.Stats.TasksDone-before)/since.Seconds())
+			shown, before = time.Now(), s.Stats.TasksDone
+		}
 		resp, err := l.do(ctx, http.MethodGet, "/jobs/"+id+"/live/status", "", "")
 		if err != nil {
 			return s, err
