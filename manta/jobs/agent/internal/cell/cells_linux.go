@@ -24,6 +24,8 @@ import (
 type Cells struct {
 	cfg    Config
 	run    string // RunDir
+	parent string // control group of all cells
+	weight sync.Once
 	lock   *os.File
 	driver *oci.Driver
 	files  dataset.Pool
@@ -81,7 +83,8 @@ func begin(ctx context.Context, cfg Config) (_ *Cells, err error) {
 	if c.lock, err = lock(filepath.Join(cfg.Dir, "LOCK")); err != nil {
 		return nil, err
 	}
-	if c.driver, err = oci.New(oci.Config{StateDir: filepath.Join(c.run, "oci"), CgroupParent: "/mobula-jobs-" + name, Logger: c.log}); err != nil {
+	c.parent = "/mobula-jobs-" + name
+	if c.driver, err = oci.New(oci.Config{StateDir: filepath.Join(c.run, "oci"), CgroupParent: c.parent, Logger: c.log}); err != nil {
 		return nil, err
 	}
 	if err := c.sweep(ctx); err != nil {
@@ -165,7 +168,7 @@ func (c *Cells) close(ctx context.Context) error {
 		errs = append(errs, c.removeDatasets(ctx), c.undo())
 	}
 	if c.driver != nil {
-		errs = append(errs, c.driver.Close())
+		errs = append(errs, c.driver.Close(), c.removeParent())
 	}
 	for _, f := range c.userns {
 		f.Close()
@@ -214,6 +217,12 @@ func (f *factory) Make(ctx context.Context, class pool.Class) (pool.Zone, error)
 	if err != nil {
 		return z, err
 	}
+	c := f.cells
+	c.weight.Do(func() {
+		if err := c.weigh(); err != nil {
+			c.log.Warn("tasks get little processor time when the server is busy", "err", err)
+		}
+	})
 	return f.equip(ctx, z)
 }
 
