@@ -4,9 +4,10 @@ package host
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,12 +23,9 @@ import (
 // census counts what zones could leave behind: what bears the lab's name, and what this process holds.
 func census(t *testing.T, l lab) map[string]int {
 	t.Helper()
-	n := map[string]int{"mounts": len(l.mounts()), "control groups": len(l.cgroups()), "loop devices": len(l.loops())}
-	ifs, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
+	n := map[string]int{
+		"mounts": len(l.mounts()), "control groups": len(l.cgroups()), "loop devices": len(l.loops()), "interfaces": len(l.interfaces()),
 	}
-	n["interfaces"] = len(ifs)
 	runs, _ := os.ReadDir(l.run() + "/z")
 	n["run directories"] = len(runs)
 	n["open files"] = len(openFiles())
@@ -92,6 +90,22 @@ func (l lab) cgroups() []string {
 		}
 		return nil
 	})
+	return out
+}
+
+// interfaces are the lab's, and those of its instance's kind of name that have no owner yet.
+func (l lab) interfaces() []string {
+	var out []string
+	sum := sha256.Sum256([]byte(l.key()))
+	digits := hex.EncodeToString(sum[:])[:3]
+	all, _ := filepath.Glob("/sys/class/net/mo*")
+	for _, p := range all {
+		alias, _ := os.ReadFile(p + "/ifalias")
+		name := filepath.Base(p)
+		if strings.Contains(string(alias), " "+l.key()+" ") || len(alias) == 0 && len(name) == 15 && name[3:6] == digits {
+			out = append(out, name)
+		}
+	}
 	return out
 }
 
@@ -190,5 +204,8 @@ func (l lab) noLeaks(t testing.TB) {
 	}
 	for _, f := range l.loops() {
 		t.Errorf("loop device left: %s", f)
+	}
+	for _, name := range l.interfaces() {
+		t.Errorf("interface left: %s", name)
 	}
 }

@@ -31,6 +31,9 @@ func TestFiftyZones(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, files, memory := census(t, l), openFiles(), heap()
+	if before["interfaces"] == 0 || before["mounts"] == 0 || before["loop devices"] != 1 {
+		t.Errorf("the census sees neither bridge nor pool: %v", before)
+	}
 	ids := [zonesAtOnce]string{}
 	errs := [zonesAtOnce]error{}
 	parallel(zonesAtOnce, func(i int) {
