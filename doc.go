@@ -6,6 +6,9 @@
 //	talk to an object store from a program                  manta/client
 //	serve the object store's HTTP API from my own process   manta/webapi
 //	keep directories, objects and links as records          manta/namespace
+//	run programs on objects where they lie                  manta/client (Job); to serve them: manta/jobs
+//	test a program that makes jobs                          manta/jobs/jobstest
+//	give people a terminal beside an object                 manta/sessions
 //	keep the bytes of objects on one server                 storage/objfile, storage/nodehttp
 //	write copies to several servers and read what is intact storage/durable, storage/picker
 //	keep typed records with indexes, conditions and watch   storage/metastore (pebble, postgres, shard)
