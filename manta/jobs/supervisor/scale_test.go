@@ -42,7 +42,7 @@ func hang(ctx context.Context, _ *world, _ *tasktest.Task) error { <-ctx.Done();
 
 // TestCancelMany cancels a job of which nearly all inputs wait: its tasks end at once, and each input that came to nothing is in the errors.
 func TestCancelMany(t *testing.T) {
-	n := size(20_000, 100_000)
+	n := size(10_000, 100_000)
 	w := newWorld(t, worldOptions{run: hang, store: pebbleStore(t)})
 	w.supervise("one")
 	id := w.create("alice", "cat", "reduce 2:count")
@@ -99,7 +99,7 @@ func TestCancelRate(t *testing.T) {
 	w.supervise("one")
 	inputs := w.many(3)
 	var ids []string
-	for range 200 {
+	for range 100 {
 		ids = append(ids, w.submit("alice", inputs, "cat", "reduce 1:count"))
 	}
 	for _, id := range ids {
@@ -130,7 +130,7 @@ func TestManyInputsLate(t *testing.T) { manyInputs(t, 3, "cat") }
 func TestManyInputsReduced(t *testing.T) { manyInputs(t, 3) }
 
 func manyInputs(t *testing.T, zones int, maps ...string) {
-	n := size(10_000, 100_000)
+	n := size(5_000, 100_000)
 	w := newWorld(t, worldOptions{store: pebbleStore(t), zones: zones, run: func(ctx context.Context, w *world, t *tasktest.Task) error {
 		if t.Start.Input != nil {
 			t.Emit("/alice/stor/00", -1)
@@ -199,7 +199,7 @@ func manyInputs(t *testing.T, zones int, maps ...string) {
 func TestFairness(t *testing.T) {
 	w := newWorld(t, worldOptions{run: slow})
 	w.supervise("one")
-	large := w.submit("alice", w.many(4000), "none")
+	large := w.submit("alice", w.many(2000), "none")
 	w.await(large, func(j *jobs.Job) bool { return j.State == jobs.Running })
 	for range 5 {
 		small := w.submit("alice", []string{"/alice/stor/00"}, "cat", "reduce 1:count")
@@ -207,7 +207,7 @@ func TestFairness(t *testing.T) {
 	}
 	j, err := w.records.Get(t.Context(), large)
 	w.must(err)
-	if done := j.Stats.TasksOK; done > 3000 {
+	if done := j.Stats.TasksOK; done > 1500 {
 		t.Errorf("%d tasks of the large job were done before five small jobs", done)
 	}
 	w.await(large, archived)

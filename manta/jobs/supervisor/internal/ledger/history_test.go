@@ -313,7 +313,7 @@ func (r *run) verdict() verdict {
 func (r *run) finish(faults bool) {
 	idle := 0
 	for n := 0; !r.l.Finished(); n++ {
-		if r.step(faults && n < 20000) {
+		if r.step(faults && n < 8000) {
 			idle = 0
 		} else if idle++; idle > 5000 {
 			r.t.Fatalf("nothing happens any more: %s", r.dump())
@@ -365,7 +365,7 @@ func randomRun(t testing.TB, seed uint64) *run {
 
 func runs() uint64 {
 	if testenv.Long() {
-		return 100_000
+		return 20_000
 	}
 	return 1500
 }
