@@ -15,6 +15,11 @@
 //
 // Nothing. An agent that dies leaves zones, mounts and file systems that the next one's Open removes; its tasks have not happened.
 //
+// # What counts as whose
+//
+// A failure is the task's own (exit codes, signals, core dumps, memory, disk, assets, init programs), or it is not, and is reported with System set, so that the task runs again:
+// a zone that died, an output that could not be stored, an input that could not be read, a hog that was ended. Failures have the words of the original.
+//
 // # Files
 //
 //	config.go, agent.go      configuration; opening, running, connecting
@@ -24,7 +29,9 @@
 //	input.go, reduce.go      inputs
 //	environ.go, outcome.go   what a program is given; what its end means
 //	output.go                storing what it wrote
-//	meter.go, images.go, zone.go, stocks_linux.go
+//	meter.go                 metering, Metrics
+//	images.go                ranges of versions
+//	zone.go                  what is needed of a zone; zone_linux.go, pipe_linux.go, stocks_linux.go and zone_other.go are the host's side
 //
 // Stability: experimental.
 package agent
