@@ -111,8 +111,8 @@ func TestLargeCommit(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, parts := collect(t, c)
-		if diff := cmp.Diff(want, got); diff != "" || parts < 10 {
-			t.Errorf("%d parts (-want +got):\n%.2000s", parts, diff)
+		if !slices.Equal(got.Outcomes, want.Outcomes) || !slices.Equal(got.Outputs, want.Outputs) || !slices.Equal(got.Emitted, want.Emitted) || parts < 10 {
+			t.Errorf("%d parts, %d outcomes, %d outputs, %d emitted", parts, len(got.Outcomes), len(got.Outputs), len(got.Emitted))
 		}
 		if got, err := r.RecentOutputs(t.Context(), j.ID, 100); err != nil || !slices.Equal(got, want.Outputs[len(want.Outputs)-100:]) {
 			t.Errorf("RecentOutputs has %d, %v", len(got), err)

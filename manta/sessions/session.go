@@ -33,6 +33,7 @@ type session struct {
 	ready         chan struct{}      // closed when there is a master
 	linked        chan struct{}      // closed when there is a slave
 	over          chan struct{}      // closed after the end
+	shutting      chan struct{}      // closed when both sides were told that the front door closes; nil unless it does
 }
 
 func newSession(id, account string, cancel context.CancelFunc) *session {
@@ -183,9 +184,11 @@ func (s *session) leave(master bool, end ending) {
 
 // shut ends the session because its front door does.
 func (s *session) shut() {
+	told := make(chan struct{})
+	defer close(told)
 	s.mu.Lock()
 	peers := []*peer{s.master, s.slave}
-	s.state = Closing
+	s.state, s.shutting = Closing, told
 	s.mu.Unlock()
 	var group sync.WaitGroup
 	for _, p := range peers {
@@ -195,6 +198,16 @@ func (s *session) shut() {
 	}
 	group.Wait()
 	s.cancel()
+}
+
+// told waits until both sides have heard that the front door closes, if it does.
+func (s *session) told() {
+	s.mu.Lock()
+	shutting := s.shutting
+	s.mu.Unlock()
+	if shutting != nil {
+		<-shutting
+	}
 }
 
 // A SessionStatus describes a session, as the original's /status does.

@@ -181,6 +181,7 @@ func (r *Reflector) master(ctx context.Context, id, account string, accept func(
 	r.begun.Add(1)
 	r.cfg.Logger.Info("session begins", "session", id, "account", account)
 	end := s.runMaster(ctx, p, r.cfg.Pulse, r.cfg.Patience)
+	s.told()
 	r.cfg.Logger.Info("session ends", "session", id, "account", account, "graceful", end.graceful, "reason", end.reason, "err", end.err)
 	return nil
 }
