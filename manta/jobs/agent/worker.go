@@ -256,6 +256,14 @@ func (w *worker) exec(t *attempt, e *ending) {
 	}
 	args, env := []string{"bash", "-c", t.phase().Exec}, w.environ(t)
 	if t.Input != nil {
+		if words, ok := plain(t.phase().Exec); ok {
+			// What bash would have added to the environment.
+			e.status, e.exec = w.zone.Exec(t.run, words, append(env, "PWD=/", "SHLVL=0"), in, e.out, e.err)
+			if _, never := errors.AsType[*zones.StartError](e.exec); !never {
+				return
+			}
+			// No such program, or one that only a shell can run: bash knows what to do, or to say.
+		}
 		e.status, e.exec = w.zone.Exec(t.run, args, env, in, e.out, e.err)
 		return
 	}
