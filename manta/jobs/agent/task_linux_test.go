@@ -3,10 +3,12 @@ package agent
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
 	"github.com/mobulacloud/mobula/internal/testenv"
@@ -325,5 +327,37 @@ func TestLongNames(t *testing.T) {
 	}
 	if f := s.failure(s.start(job, 1, in)); f.Message != "user command exited with code 1"+warnUnusual {
 		t.Errorf("failed by %q", f.Message)
+	}
+}
+
+// TestWithoutShell: a command that needs no shell finds all as if there had been one, but for the variable _.
+func TestWithoutShell(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.connect("sup")
+	in := w.put("alice", "/alice/stor/in", "hello\n")
+	job := s.open("alice", jobs.Phase{Exec: "env"}, jobs.Phase{Exec: "\\env"}, jobs.Phase{Exec: "nonesuch 'a b'"}, jobs.Phase{Exec: "/etc/passwd"}, jobs.Phase{Exec: "grep -c nothing"},
+		jobs.Phase{Exec: "./script one", Init: "echo 'echo script $1' > /script; chmod 755 /script"})
+	lines := func(text string) []string {
+		list := slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool { return strings.HasPrefix(l, "_=") }) // bash's word for the command's path
+		slices.Sort(list)
+		return list
+	}
+	plain := strings.ReplaceAll(s.output("alice", s.start(job, 0, in)), "/in.0.", "/in.1.")
+	shell := s.output("alice", s.start(job, 1, in))
+	if d := cmp.Diff(lines(shell), lines(plain)); d != "" {
+		t.Errorf("by bash, and without:\n%s", d)
+	}
+	for i, want := range map[int]string{2: "127 bash: line 1: nonesuch: command not found\n", 3: "126 bash: line 1: /etc/passwd: Permission denied\n", 4: "1 "} {
+		f := s.failure(s.start(job, i, in))
+		text := strings.TrimPrefix(f.Message, "user command exited with code ") + " "
+		if f.Stderr != "" {
+			text += w.get("alice", f.Stderr)
+		}
+		if text != want {
+			t.Errorf("phase %d failed with %q, want %q", i, text, want)
+		}
+	}
+	if got := s.output("alice", s.start(job, 5, in)); got != "script one\n" {
+		t.Errorf("a script without a first line printed %q", got)
 	}
 }
