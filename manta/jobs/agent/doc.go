@@ -28,6 +28,7 @@
 //	initialise.go            assets and init programs
 //	input.go, reduce.go      inputs
 //	environ.go, outcome.go   what a program is given; what its end means
+//	plain.go                 commands that need no shell
 //	output.go                storing what it wrote
 //	meter.go                 metering, Metrics
 //	images.go                ranges of versions
