@@ -66,11 +66,28 @@ func (s *Scheduler) setShares() {
 		}
 	}
 	parts := split(zones, tasks)
+	type remainder struct {
+		g    *group
+		rest float64
+	}
+	var more []remainder
+	left := zones
 	for _, g := range s.groups {
 		g.part = 0
 		if n := g.tasks(); n > 0 {
-			g.part = min(max(int(parts[g.spec.Owner]*float64(n)/float64(tasks[g.spec.Owner])), 1), n)
+			exact := parts[g.spec.Owner] * float64(n) / float64(tasks[g.spec.Owner])
+			g.part = min(max(int(exact), 1), n)
+			if left -= g.part; g.part < n {
+				more = append(more, remainder{g, exact - float64(g.part)})
+			}
 		}
+	}
+	// Marlin drops fractions, of a hundred zones. Of eight, what they add up to is worth having: it goes to those who lost most.
+	slices.SortFunc(more, func(a, b remainder) int {
+		return cmp.Or(cmp.Compare(b.rest, a.rest), cmp.Compare(a.g.key.Job, b.g.key.Job), cmp.Compare(a.g.key.Phase, b.g.key.Phase))
+	})
+	for i := 0; i < min(left, len(more)); i++ {
+		more[i].g.part++
 	}
 }
 
