@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -125,8 +127,33 @@ func guestMain(args []string, stdin io.Reader, stdout, stderr io.Writer, dial fu
 	return exitOK
 }
 
-// dialHost connects to the host from inside a zone.
+// hostWait is how long a guest waits for the host to listen: a zone's first programs may run before it does.
+const hostWait = 10 * time.Second
+
+// dialHost connects to the host from inside a zone, and waits for it where it is to be.
 func dialHost(ctx context.Context) (io.ReadWriteCloser, error) {
+	for began := time.Now(); ; {
+		conn, err := dialOnce(ctx)
+		if err == nil || !expected() || time.Since(began) > hostWait {
+			return conn, err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond): // the host's directory is not this side's to watch
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// expected reports whether this is a zone that a host is to answer on a socket.
+func expected() bool {
+	return slices.ContainsFunc(Sockets, func(p string) bool {
+		st, err := os.Stat(path.Dir(p))
+		return err == nil && st.IsDir()
+	})
+}
+
+func dialOnce(ctx context.Context) (io.ReadWriteCloser, error) {
 	var errs []error
 	for _, p := range Sockets {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p)

@@ -101,6 +101,9 @@ func (s *Store) Find(ctx context.Context, name string, q metastore.Query) iter.S
 					}
 					last = r
 				}
+				if err == nil && !src.asked { // the answer is nothing by these schemas, without a look at any record
+					err = src.check(ctx)
+				}
 			}
 			if err != nil && n > 0 { // go on behind the last record, by the new schema
 				q.After, q.Limit = &last, max(q.Limit-n, 0)
@@ -132,6 +135,24 @@ func (s *Store) Find(ctx context.Context, name string, q metastore.Query) iter.S
 type guarded struct {
 	s          *Store
 	generation string
+	asked      bool // for a page
+}
+
+// check is errStale if the schemas are not those that the query was planned by.
+func (g *guarded) check(ctx context.Context) error {
+	leave, err := g.s.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	var generation string
+	if err := g.s.pool.QueryRow(ctx, g.s.sql.metaGet, "generation").Scan(&generation); err != nil {
+		return unavailable("find", err)
+	}
+	if generation != g.generation {
+		return errStale
+	}
+	return nil
 }
 
 func (g *guarded) Page(ctx context.Context, r engine.Request) ([]engine.Row, bool, error) {
@@ -140,6 +161,7 @@ func (g *guarded) Page(ctx context.Context, r engine.Request) ([]engine.Row, boo
 		return nil, false, err
 	}
 	defer leave()
+	g.asked = true
 	batch := &pgx.Batch{}
 	p := newPage(g.s, r)
 	p.queue(batch)

@@ -91,7 +91,7 @@ func (m *mover) synchronize(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	x := importer{m: m, to: m.target}
+	x := importer{m: m, to: m.target.Mover}
 	for _, bucket := range names {
 		err := differences(m.records(ctx, m.source, bucket), m.records(ctx, m.target, bucket),
 			func(a, b metastore.Record) int { return a.Key.Compare(b.Key) },
@@ -179,7 +179,7 @@ func (m *mover) drain(ctx context.Context) (n int, err error) {
 		list = append(list, r)
 	}
 	for len(list) > 0 {
-		x := importer{m: m, to: m.target}
+		x := importer{m: m, to: m.target.Mover}
 		var done metastore.Batch
 		for _, r := range list {
 			var d dirty
@@ -255,12 +255,12 @@ func (m *mover) copyDirty(ctx context.Context, x *importer, d dirty) error {
 }
 
 // remove empties the virtual nodes at a store, and forgets notes of them.
-func (m *mover) remove(ctx context.Context, store metastore.Mover) error {
+func (m *mover) remove(ctx context.Context, store *side) error {
 	names, err := m.bucketNames(ctx)
 	if err != nil {
 		return err
 	}
-	x := importer{m: m, to: store}
+	x := importer{m: m, to: store.Mover}
 	for _, bucket := range names {
 		for r, err := range m.records(ctx, store, bucket) {
 			if err == nil {

@@ -197,49 +197,80 @@ func (s *Store) Abort(ctx context.Context) error {
 type mover struct {
 	*Store
 	mapMove
-	source, target metastore.Mover
+	source, target *side
 	mine           map[int]bool    // its virtual nodes
 	vnodes         int             // of all
 	check          metastore.Check // of the mover's record at the shard that it writes to
+}
+
+// A side is a shard as a mover knows it: what stood there before the mover looked whether there is still something to do, and what it has written itself
+// since. It writes under the condition that nothing else has been written, so that one who comes late, or was overtaken, fails instead of setting
+// fences that another relies on.
+type side struct {
+	metastore.Mover
+	record metastore.Key // of movers
+	etag   string        // its etag
+	fences map[int]fence
+}
+
+func (m *mover) newSide(ctx context.Context, store metastore.Mover, record string) (*side, error) {
+	x := &side{Mover: store, record: metastore.Key{Name: record + strconv.Itoa(m.ID)}}
+	r, err := store.Get(ctx, bucketFence, x.record)
+	if err != nil && !errors.Is(err, metastore.ErrNotFound) {
+		return nil, err
+	}
+	x.etag = r.Etag
+	x.fences, err = readFences(ctx, store)
+	return x, err
+}
+
+// set sets the fences of virtual nodes, and carries out other operations with it.
+func (x *side) set(ctx context.Context, vnodes []int, state string, also ...metastore.Op) (metastore.Result, error) {
+	b := putFences(vnodes, state)
+	for i, v := range vnodes {
+		put := b[i].(metastore.Put)
+		put.If = metastore.EtagIs(x.fences[v].etag)
+		b[i] = put
+	}
+	result, err := x.Commit(ctx, append(b, also...))
+	if errors.Is(err, metastore.ErrConflict) {
+		return result, fmt.Errorf("%w: another mover is at work", metastore.ErrConflict)
+	}
+	if err != nil {
+		return result, err
+	}
+	for i, v := range vnodes {
+		x.fences[v] = fence{State: state, etag: result.Etags[i]}
+	}
+	return result, nil
 }
 
 // carry brings a move to its end from whatever step it is at. Each step may be repeated; a mover that was taken over
 // from fails at its next write.
 func (s *Store) carry(ctx context.Context, id int) error {
 	m := &mover{Store: s}
-	found := false
-	err := s.changeMap(ctx, func(x *ringMap) error {
-		i := slices.IndexFunc(x.Moves, func(y mapMove) bool { return y.ID == id })
-		if found = i >= 0; !found {
-			return errNoChange
+	// The map, then the shards, then the map again: what a mover finds at the shards is from before the move was known to be at its step.
+	for looked := false; ; looked = true {
+		phase := m.Phase
+		source, target, err := m.find(ctx, id)
+		if err != nil || source == nil && target == nil {
+			return err
 		}
-		m.mapMove, m.vnodes = x.Moves[i], len(x.Owners)
-		for _, shard := range s.shards {
-			mv, ok := shard.Store.(metastore.Mover)
-			if shard.Name != x.Shards[m.From].Name && shard.Name != x.Shards[m.To].Name {
-				continue
-			}
-			if !ok {
-				return fmt.Errorf("%w: shard %s is no metastore.Mover", metastore.ErrInvalid, shard.Name)
-			}
-			if shard.Name == x.Shards[m.From].Name {
-				m.source = mv
-			} else {
-				m.target = mv
-			}
+		if looked && m.Phase == phase {
+			break
 		}
-		return errNoChange
-	})
-	if err != nil || !found {
-		return err
-	}
-	if m.source == nil || m.target == nil {
-		return fmt.Errorf("%w: a shard of move %d has not been opened", metastore.ErrUnavailable, id)
+		if m.source, err = m.newSide(ctx, source, "out"); err != nil {
+			return err
+		}
+		if m.target, err = m.newSide(ctx, target, "in"); err != nil {
+			return err
+		}
 	}
 	m.mine = map[int]bool{}
 	for _, v := range m.VNodes {
 		m.mine[v] = true
 	}
+	var err error
 	switch m.Phase {
 	case phaseAbort:
 		err = m.undo(ctx)
@@ -254,6 +285,40 @@ func (s *Store) carry(ctx context.Context, id int) error {
 	return nil
 }
 
+// find reads a move from the map, and returns its shards; none if the move is no more.
+func (m *mover) find(ctx context.Context, id int) (source, target metastore.Mover, err error) {
+	found := false
+	err = m.changeMap(ctx, func(x *ringMap) error {
+		i := slices.IndexFunc(x.Moves, func(y mapMove) bool { return y.ID == id })
+		if found = i >= 0; !found {
+			return errNoChange
+		}
+		m.mapMove, m.vnodes = x.Moves[i], len(x.Owners)
+		for _, shard := range m.shards {
+			mv, ok := shard.Store.(metastore.Mover)
+			if shard.Name != x.Shards[m.From].Name && shard.Name != x.Shards[m.To].Name {
+				continue
+			}
+			if !ok {
+				return fmt.Errorf("%w: shard %s is no metastore.Mover", metastore.ErrInvalid, shard.Name)
+			}
+			if shard.Name == x.Shards[m.From].Name {
+				source = mv
+			} else {
+				target = mv
+			}
+		}
+		return errNoChange
+	})
+	if err != nil || !found {
+		return nil, nil, err
+	}
+	if source == nil || target == nil {
+		return nil, nil, fmt.Errorf("%w: a shard of move %d has not been opened", metastore.ErrUnavailable, id)
+	}
+	return source, target, nil
+}
+
 // at is called before each step.
 func (m *mover) at(name string) error {
 	m.config.Logger.Info("move", "move", m.ID, "vnodes", len(m.VNodes), "step", name)
@@ -263,19 +328,14 @@ func (m *mover) at(name string) error {
 	return nil
 }
 
-func (m *mover) recordKey(side string) metastore.Key {
-	return metastore.Key{Name: side + strconv.Itoa(m.ID)}
-}
-
 // takeOver makes the mover's record at a shard this mover's, along with setting fences; another's imports there fail from now on.
-func (m *mover) takeOver(ctx context.Context, store metastore.Store, side string, fences metastore.Batch) error {
-	key := m.recordKey(side)
-	b := append(metastore.Batch{metastore.Put{Bucket: bucketFence, Key: key, Value: []byte(`{}`)}}, fences...)
-	result, err := store.Commit(ctx, b)
+func (m *mover) takeOver(ctx context.Context, at *side, state string) error {
+	result, err := at.set(ctx, m.VNodes, state, metastore.Put{Bucket: bucketFence, Key: at.record, Value: []byte(`{}`), If: metastore.EtagIs(at.etag)})
 	if err != nil {
 		return err
 	}
-	m.check = metastore.Check{Bucket: bucketFence, Key: key, If: metastore.EtagIs(result.Etags[0])}
+	at.etag = result.Etags[len(m.VNodes)]
+	m.check = metastore.Check{Bucket: bucketFence, Key: at.record, If: metastore.EtagIs(at.etag)}
 	return nil
 }
 
@@ -284,13 +344,18 @@ func (m *mover) copy(ctx context.Context) error {
 	if err := m.at("prepare"); err != nil {
 		return err
 	}
-	if err := m.takeOver(ctx, m.target, "in", putFences(m.VNodes, stateIncoming)); err != nil {
+	if err := m.takeOver(ctx, m.target, stateIncoming); err != nil {
 		return err
 	}
 	if err := m.at("copying"); err != nil {
 		return err
 	}
-	if _, err := m.source.Commit(ctx, putFences(m.VNodes, stateCopying)); err != nil {
+	// What is frozen stays so: the mover who froze it may be about to switch, and what was written now would be lost.
+	state := stateCopying
+	if slices.ContainsFunc(m.VNodes, func(v int) bool { return m.source.fences[v].State == stateFrozen }) {
+		state = stateFrozen
+	}
+	if _, err := m.source.set(ctx, m.VNodes, state); err != nil {
 		return err
 	}
 	// The second pass is the proof of the first: what it still finds different has been written meanwhile.
@@ -317,7 +382,7 @@ func (m *mover) copy(ctx context.Context) error {
 	if err := m.at("freeze"); err != nil {
 		return err
 	}
-	if _, err := m.source.Commit(ctx, putFences(m.VNodes, stateFrozen)); err != nil {
+	if _, err := m.source.set(ctx, m.VNodes, stateFrozen); err != nil {
 		return err
 	}
 	for {
@@ -372,15 +437,15 @@ func (m *mover) clean(ctx context.Context) error {
 	if err := m.at("admit"); err != nil {
 		return err
 	}
-	in := m.recordKey("in")
-	admit := append(metastore.Batch{metastore.Delete{Bucket: bucketFence, Key: in, If: metastore.Present()}}, putFences(m.VNodes, stateOwned)...)
+	// Whoever took the target over meanwhile believed that the move had not switched: this ends it, whatever the fences.
+	admit := append(metastore.Batch{metastore.Delete{Bucket: bucketFence, Key: m.target.record, If: metastore.Present()}}, putFences(m.VNodes, stateOwned)...)
 	if _, err := m.target.Commit(ctx, admit); err != nil && !errors.Is(err, metastore.ErrConflict) {
 		return err // a conflict: it has been done before
 	}
 	if err := m.at("clean"); err != nil {
 		return err
 	}
-	if err := m.takeOver(ctx, m.source, "out", putFences(m.VNodes, stateMoved)); err != nil {
+	if err := m.takeOver(ctx, m.source, stateMoved); err != nil {
 		return err
 	}
 	if err := m.remove(ctx, m.source); err != nil {
@@ -397,7 +462,7 @@ func (m *mover) undo(ctx context.Context) error {
 	if err := m.at("undo"); err != nil {
 		return err
 	}
-	if err := m.takeOver(ctx, m.target, "in", putFences(m.VNodes, stateMoved)); err != nil {
+	if err := m.takeOver(ctx, m.target, stateMoved); err != nil {
 		return err
 	}
 	if err := m.at("undo-clean"); err != nil {
@@ -409,7 +474,7 @@ func (m *mover) undo(ctx context.Context) error {
 	if err := m.at("undo-admit"); err != nil {
 		return err
 	}
-	if _, err := m.source.Commit(ctx, putFences(m.VNodes, stateOwned)); err != nil {
+	if _, err := m.source.set(ctx, m.VNodes, stateOwned); err != nil {
 		return err
 	}
 	if err := m.forget(ctx); err != nil {
