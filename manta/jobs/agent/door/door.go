@@ -134,7 +134,8 @@ func (d *Door) Close() error {
 
 // serve answers one request of a program in the zone.
 func (d *Door) serve(w http.ResponseWriter, r *http.Request) {
-	if verb, ok := strings.CutPrefix(r.URL.Path, "/my/jobs/task/"); ok {
+	// MANTA_URL ends with a slash, so what scripts put together begins with two.
+	if verb, ok := strings.CutPrefix(strings.TrimLeft(r.URL.Path, "/"), "my/jobs/task/"); ok {
 		d.control(w, r, verb)
 		return
 	}

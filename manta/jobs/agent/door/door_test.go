@@ -41,6 +41,7 @@ func TestOutsideOfATask(t *testing.T) {
 	refused("before")
 	r.begin("t1")
 	r.want(200, `"taskId":"t1"`, "GET", "/my/jobs/task/task", "")
+	r.want(200, `"taskId":"t1"`, "GET", "//my/jobs/task/task", "")
 	r.want(200, "", "GET", "/alice/stor", "")
 	r.want(200, "", "POST", "/my/jobs/task/live", "")
 	r.want(405, "", "GET", "/my/jobs/task/live", "")
