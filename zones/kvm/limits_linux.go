@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/cgroups"
 
 	"github.com/mobulacloud/mobula/zones"
+	"github.com/mobulacloud/mobula/zones/internal/limits"
 )
 
 // confine puts a new QEMU into its control groups. The limits hold for the emulator as a whole, the guest's memory and processors included.
@@ -16,7 +17,7 @@ func (d *Driver) confine(cg cgroups.Manager, pid int, l zones.Limits) error {
 	}
 	r := d.ctl.Resources(l)
 	r.SkipDevices = true
-	return cg.Set(r)
+	return limits.Set(cg, r)
 }
 
 // Update implements zones.Driver.

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runc/libcontainer/configs"
 	"golang.org/x/sys/unix"
 
+	"github.com/mobulacloud/mobula/zones/internal/limits"
 	"github.com/mobulacloud/mobula/zones/oci/internal/zinit"
 )
 
@@ -88,7 +89,7 @@ func (e *embedded) start(ctx context.Context, _ string, cfg *configs.Config, roo
 	go func() {
 		err := cg.Apply(-1)
 		if err == nil {
-			err = cg.Set(cfg.Cgroups.Resources)
+			err = limits.Set(cg, cfg.Cgroups.Resources)
 		}
 		grouped <- err
 	}()

@@ -138,7 +138,7 @@ func (c Controllers) Change(cg cgroups.Manager, from, to zones.Limits) error {
 	set := func(l zones.Limits) error {
 		r := c.Resources(l)
 		r.SkipDevices = true
-		return cg.Set(r)
+		return Set(cg, r)
 	}
 	err := set(to)
 	if err == nil {
