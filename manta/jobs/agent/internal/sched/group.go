@@ -82,9 +82,10 @@ func (s *Scheduler) setShares() {
 			}
 		}
 	}
-	// Marlin drops fractions, of a hundred zones. Of eight, what they add up to is worth having: it goes to those who lost most.
+	// Marlin drops fractions, of a hundred zones. Of eight, what they add up to is worth having: it goes to those who lost most, and
+	// among equals to those who have the zones already.
 	slices.SortFunc(more, func(a, b remainder) int {
-		return cmp.Or(cmp.Compare(b.rest, a.rest), cmp.Compare(a.g.key.Job, b.g.key.Job), cmp.Compare(a.g.key.Phase, b.g.key.Phase))
+		return cmp.Or(cmp.Compare(b.rest, a.rest), cmp.Compare(len(b.g.streams), len(a.g.streams)), cmp.Compare(a.g.key.Job, b.g.key.Job), cmp.Compare(a.g.key.Phase, b.g.key.Phase))
 	})
 	for i := 0; i < min(left, len(more)); i++ {
 		more[i].g.part++
