@@ -14,7 +14,7 @@ until grep -q ready "$work/out"; do sleep 0.1; done
 row() { "$work/jobload" -url http://127.0.0.1:18080 -key "$work/state/keys/demo" "$@"; }
 uname -srm; nproc; go version; date -u +%F
 row -size 4096 -objects 3000 -smalls 50
-row -size 65536 -objects 2000
+row -size 65536 -objects 1500 -rounds 2
 row -size 67108864 -objects 16
 [ -z "${BIG:-}" ] || row -size 1024 -objects 100000 -rounds 1 -ways job
 grep -E 'VmHWM' "/proc/$coal/status" | sed 's/^/coal /'
