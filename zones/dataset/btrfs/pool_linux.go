@@ -234,15 +234,24 @@ func (p *Pool) Unmount() error {
 	if p.cfg.File == "" {
 		return nil
 	}
-	if err := unix.Unmount(p.cfg.Dir, unix.UMOUNT_NOFOLLOW); err != nil {
+	// What machines had open goes a moment after they have ended, mounts of theirs too, and the loop device with the last of them: the kernel tells nobody.
+	const moment = 10 * time.Millisecond
+	err := unix.Unmount(p.cfg.Dir, unix.UMOUNT_NOFOLLOW)
+	for range 300 {
+		if !errors.Is(err, unix.EBUSY) {
+			break
+		}
+		time.Sleep(moment)
+		err = unix.Unmount(p.cfg.Dir, unix.UMOUNT_NOFOLLOW)
+	}
+	if err != nil {
 		return fmt.Errorf("unmount %s: %w", p.cfg.Dir, err)
 	}
-	// Mounts of machines that have just ended go a moment later, and the loop device with the last of them.
 	for range 300 {
 		if dev, err := attached(p.cfg.File); err != nil || dev == "" {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(moment)
 	}
 	return nil
 }
