@@ -9,6 +9,7 @@ package limits
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,7 +42,8 @@ var Probe = sync.OnceValue(func() Controllers {
 		if !c.V2 {
 			dir = filepath.Join(dir, controller)
 		}
-		dir = filepath.Join(dir, fmt.Sprintf("mobula-probe-%d", os.Getpid()))
+		sweepProbes(dir)
+		dir = filepath.Join(dir, fmt.Sprintf(probePrefix+"%d", os.Getpid()))
 		if err := os.Mkdir(dir, 0o755); err != nil && !os.IsExist(err) {
 			return false
 		}
@@ -66,6 +68,19 @@ var Probe = sync.OnceValue(func() Controllers {
 	}
 	return c
 })
+
+const probePrefix = "mobula-probe-"
+
+// sweepProbes removes the groups of processes that were killed while they looked.
+func sweepProbes(dir string) {
+	left, _ := filepath.Glob(filepath.Join(dir, probePrefix+"*"))
+	for _, group := range left {
+		pid := strings.TrimPrefix(filepath.Base(group), probePrefix)
+		if _, err := os.Stat(filepath.Join("/proc", pid)); errors.Is(err, fs.ErrNotExist) {
+			_ = os.Remove(group)
+		}
+	}
+}
 
 // Names are the limits that control groups enforce here, as zones.Capabilities has them.
 func (c Controllers) Names() []string {
