@@ -112,7 +112,7 @@ func (c *coal) reporter(n node) *fleet.Reporter {
 	return &fleet.Reporter{Node: n.Store, Registrar: c.front.Registry, Identity: fleet.Report{Node: n.name, Datacenter: datacenter}, Logger: c.log}
 }
 
-// runTasks runs tasks of jobs on all nodes until ctx ends. A machine on which it cannot is still a store, so that is said and is no error.
+// runTasks runs tasks of jobs on all nodes until ctx ends.
 func (c *coal) runTasks(ctx context.Context, say func(string)) error {
 	cfg := c.compute
 	cfg.Name, cfg.Dir, cfg.Log, cfg.Front, cfg.FrontURL = program, c.state.Path(computeDir), c.log, c.front.Inside, front.InsideURL
@@ -120,23 +120,15 @@ func (c *coal) runTasks(ctx context.Context, say func(string)) error {
 	for _, n := range c.nodes {
 		cfg.Stores[n.name] = n.Store
 	}
-	a, err := compute.Open(ctx, cfg)
-	if err != nil {
-		if ctx.Err() == nil {
-			say(fmt.Sprintf("coal: jobs are off: %v", err))
+	ready := func(a *agent.Agent) {
+		c.agent.Set(a)
+		if a == nil {
+			c.front.Agents.Set(program, nil)
+		} else {
+			c.front.Agents.Set(program, a)
 		}
-		return nil
 	}
-	for _, missing := range a.Missing() {
-		say("coal: jobs: " + missing)
-	}
-	c.agent.Set(a)
-	c.front.Agents.Set(program, a)
-	defer c.front.Agents.Set(program, nil)
-	if err := a.Run(ctx); err != nil {
-		return fmt.Errorf("tasks of jobs: %w", err)
-	}
-	return nil
+	return compute.Run(ctx, cfg, ready, func(line string) { say("coal: " + line) })
 }
 
 // computeDir is where the agent of tasks keeps its file systems, below coal's directory.

@@ -168,7 +168,7 @@ func open(cfg Config, state *statedir.Dir, door net.Listener, log *slog.Logger) 
 	return n, err
 }
 
-// runTasks runs tasks of jobs on this node's objects until ctx ends. A machine on which it cannot is still a storage node, so that is said and is no error.
+// runTasks runs tasks of jobs on this node's objects until ctx ends.
 func (n *node) runTasks(ctx context.Context, dir string) error {
 	cfg := n.cfg.Compute
 	cfg.Name, cfg.Dir, cfg.Log = n.credentials.Identity().Name, dir, n.log
@@ -185,22 +185,7 @@ func (n *node) runTasks(ctx context.Context, dir string) error {
 	}
 	defer front.CloseIdleConnections()
 	cfg.Front, cfg.FrontURL = front, "https://"+compute.FrontHost
-	a, err := compute.Open(ctx, cfg)
-	if err != nil {
-		if ctx.Err() == nil {
-			n.log.Warn("no tasks of jobs run here", "reason", err)
-		}
-		return nil
-	}
-	for _, missing := range a.Missing() {
-		n.log.Warn("tasks of jobs", "missing", missing)
-	}
-	n.agent.Set(a)
-	defer n.agent.Set(nil)
-	if err := a.Run(ctx); err != nil {
-		return fmt.Errorf("tasks of jobs: %w", err)
-	}
-	return nil
+	return compute.Run(ctx, cfg, n.agent.Set, func(line string) { n.log.Warn(line) })
 }
 
 // damaged tells the head node what this node's own verification found.

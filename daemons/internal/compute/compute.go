@@ -45,14 +45,32 @@ type Config struct {
 // FrontHost is the name under which storage nodes reach the store, at the head node's door for them.
 const FrontHost = "store.inside"
 
-// ErrOff says why a server runs no tasks.
-var ErrOff = errors.New("off by configuration")
+// Run runs tasks until ctx ends. ready is told of the agent once it can take streams, and of nil when it does no more. A server that cannot run tasks is still
+// a storage node, so that is said, as is what it lacks, and is no error.
+func Run(ctx context.Context, cfg Config, ready func(*agent.Agent), say func(string)) error {
+	a, err := open(ctx, cfg)
+	if err != nil {
+		if ctx.Err() == nil {
+			say(fmt.Sprintf("jobs are off: %v", err))
+		}
+		return nil
+	}
+	for _, missing := range a.Missing() {
+		say("jobs: " + missing)
+	}
+	ready(a)
+	defer ready(nil)
+	if err := a.Run(ctx); err != nil {
+		return fmt.Errorf("tasks of jobs: %w", err)
+	}
+	return nil
+}
 
-// Open clears away what an earlier process left and returns an agent, or why there can be none here.
-func Open(ctx context.Context, cfg Config) (*agent.Agent, error) {
+// open clears away what an earlier process left and returns an agent, or why there can be none here.
+func open(ctx context.Context, cfg Config) (*agent.Agent, error) {
 	switch {
 	case cfg.Off:
-		return nil, ErrOff
+		return nil, errors.New("off by configuration")
 	case os.Geteuid() != 0:
 		return nil, errors.New("containers of tasks need root")
 	}

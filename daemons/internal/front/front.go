@@ -266,10 +266,10 @@ func (f *Front) openAudit(ctx context.Context, cfg Config) (err error) {
 func (f *Front) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	parts := map[string]func(context.Context) error{
-		"identity": f.Identity.Run, "fleet": f.Fleet.Run, "repair": f.Repair.Run, "garbage collection": f.Garbage.Run, "jobs": f.runJobs, "audit": f.Auditor.Run,
+		"identity": f.Identity.Run, "fleet": f.Fleet.Run, "repair": f.Repair.Run, "garbage collection": f.Garbage.Run, "jobs": f.runJobs,
 	}
-	if f.noAudit {
-		delete(parts, "audit")
+	if !f.noAudit {
+		parts["audit"] = f.Auditor.Run
 	}
 	for name, run := range parts {
 		g.Go(func() error {

@@ -1,7 +1,6 @@
 package front
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,15 +63,15 @@ func (f *Front) openSupervisor(cfg Config) error {
 	f.Supervisor, err = supervisor.New(supervisor.Config{
 		Records: f.Jobs, Identity: f.Identity, Namespace: f.Namespace, Agents: &f.Agents, Front: f.Inside, FrontURL: InsideURL, Instance: instance,
 		MaxJobs: cfg.Jobs.MaxRunning, Linger: time.Duration(cfg.Jobs.LingerMinutes) * time.Minute, IdleClose: time.Duration(cfg.Jobs.IdleMinutes) * time.Minute,
-		AgentTimeout: time.Duration(cmp.Or(cfg.Jobs.AgentSeconds, 60)) * time.Second, Logger: cfg.Log,
+		AgentTimeout: time.Duration(cfg.Jobs.AgentSeconds) * time.Second, Logger: cfg.Log,
 	})
 	return err
 }
 
-// runJobs moves jobs along and carries sessions until ctx ends.
+// runJobs moves jobs along and carries sessions until ctx ends, or one of these parts does.
 func (f *Front) runJobs(ctx context.Context) error {
 	door := f.Door.HTTPServer(f.Door)
-	var g errgroup.Group
+	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		if err := door.Serve(f.inside); !errors.Is(err, http.ErrServerClosed) {
 			return err
@@ -81,9 +80,12 @@ func (f *Front) runJobs(ctx context.Context) error {
 	})
 	g.Go(func() error { return f.Sessions.Run(ctx) })
 	g.Go(func() error { return f.publish(ctx) })
-	err := f.Supervisor.Run(ctx)
-	f.Inside.CloseIdleConnections()
-	return errors.Join(err, door.Close(), g.Wait())
+	g.Go(func() error {
+		err := f.Supervisor.Run(ctx)
+		f.Inside.CloseIdleConnections()
+		return errors.Join(err, door.Close()) // which the supervisor needs to the last
+	})
+	return g.Wait()
 }
 
 // keptInstance reads by what name this head node's supervisor is known, or makes one at the first start. A head node that comes back takes its own jobs up at once.

@@ -127,18 +127,5 @@ func addLine(paths []string, line []byte) ([]string, error) {
 
 // endInput says that no more input comes.
 func (a *API) endInput(r *webapi.Request) error {
-	j, err := a.Job(r)
-	if err == nil {
-		err = Open(j)
-	}
-	if err != nil {
-		return err
-	}
-	ctx, cancel := afterwards(r)
-	defer cancel()
-	if err := a.records.EndInput(ctx, j.ID); err != nil {
-		return refusal(r, err)
-	}
-	r.Empty(http.StatusAccepted)
-	return nil
+	return a.change(r, a.records.EndInput)
 }

@@ -78,6 +78,24 @@ func Open(j *jobs.Job) error {
 	return manta.Errorf(http.StatusConflict, CodeInvalidJobState, "%s", refused.Error())
 }
 
+// change carries a change of the request's job out, unless the job has ended, and says that it is accepted.
+func (a *API) change(r *webapi.Request, carry func(ctx context.Context, id string) error) error {
+	j, err := a.Job(r)
+	if err == nil {
+		err = Open(j)
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := afterwards(r)
+	defer cancel()
+	if err := carry(ctx, j.ID); err != nil {
+		return refusal(r, err)
+	}
+	r.Empty(http.StatusAccepted)
+	return nil
+}
+
 // afterwards returns a context for changes that are carried out even if the client leaves.
 func afterwards(r *webapi.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(r.Context()), 30*time.Second)

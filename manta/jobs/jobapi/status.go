@@ -27,20 +27,7 @@ func (a *API) status(r *webapi.Request) error {
 
 // cancel asks for the job to end.
 func (a *API) cancel(r *webapi.Request) error {
-	j, err := a.Job(r)
-	if err == nil {
-		err = Open(j)
-	}
-	if err != nil {
-		return err
-	}
-	ctx, cancel := afterwards(r)
-	defer cancel()
-	if err := a.records.Cancel(ctx, j.ID); err != nil {
-		return refusal(r, err)
-	}
-	r.Empty(http.StatusAccepted)
-	return nil
+	return a.change(r, a.records.Cancel)
 }
 
 func (a *API) inputs(r *webapi.Request) error {
