@@ -21,21 +21,8 @@ func TestMain(m *testing.M) {
 	os.Exit(jobstest.Main(m))
 }
 
-// store is a cloud in this process, or with MOBULA_EXAMPLES=1 the one that the environment names.
-func store(t *testing.T) *client.Client {
-	t.Helper()
-	if os.Getenv("MOBULA_EXAMPLES") == "" {
-		return jobstest.New(t).Account("alice")
-	}
-	c, err := client.FromEnv(os.Getenv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
 func TestRun(t *testing.T) {
-	c := store(t)
+	c := jobstest.Client(t)
 	l := library{c: c, dir: "~~/stor/examples-videoprobe"}
 	var out bytes.Buffer
 	if err := l.run(t.Context(), invented(5), 300_000, &out); err != nil {

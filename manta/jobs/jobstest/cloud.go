@@ -89,6 +89,20 @@ func (c *Cloud) Account(login string, fns ...func(*client.Options)) *client.Clie
 	return c.store.Account(login, fns...)
 }
 
+// Client returns a client for the test of a program that makes jobs: of an account in a cloud of the test's own, or with MOBULA_EXAMPLES=1 in the environment
+// the one that MANTA_URL and its like name, so that the same test runs on real servers.
+func Client(t testing.TB) *client.Client {
+	t.Helper()
+	if os.Getenv("MOBULA_EXAMPLES") == "" {
+		return New(t).Account("alice")
+	}
+	c, err := client.FromEnv(os.Getenv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // Environ returns the variables by which command-line clients work as an account that has been made: MANTA_URL, MANTA_USER, MANTA_KEY_ID, HOME.
 func (c *Cloud) Environ(login string) map[string]string {
 	c.t.Helper()
